@@ -1,0 +1,1 @@
+//! Write Tailmill log filters in Rust: one annotated function on one line

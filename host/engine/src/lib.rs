@@ -1,0 +1,15 @@
+//! wasmtime behind a narrow door: module bytes and limits in, verdicts on batches of lines out.
+//!
+//! This crate never knows files, topics, config formats, Kafka or etcd. It spawns no threads: whoever owns it calls
+//! [`Engine::tick_epoch`] at a steady pace. It never trusts a guest: every answer is checked before it is handed out.
+//!
+//! In reading order:
+
+pub mod answer; // what a filter said, checked
+pub mod limits; // what a filter may use
+
+pub use answer::{Answer, Column, Fault, FaultKind, Header, Lines, Mask, Outcome, Output, Released, Traits};
+pub use limits::Limits;
+
+mod digest;
+pub use digest::Digest;

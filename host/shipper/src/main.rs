@@ -1,0 +1,2 @@
+//! The `tailmill` command.
+fn main() {}

@@ -1,0 +1,12 @@
+//! The vocabulary that rooms share. Plain data: no I/O, no room's logic.
+
+mod account;
+mod plan;
+mod records;
+
+pub use account::LineCount;
+pub use plan::{
+    Delivery, ClusterPlan, EntryName, EntryPlan, FilterPlan, Format, HeaderKind, KeySource, ModuleFile, OnError,
+    OnRefused, Origin, Partitioning, Plan, Problem,
+};
+pub use records::{Extras, RecordSet};

@@ -1,0 +1,241 @@
+//! The plan: everything an agent is to do, whole and immutable. Only `config` makes one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tailmill_engine::{Digest, Limits};
+use tailmill_tail::{Framing, PathPatterns, discover::StartAt};
+
+/// An entry's name: its key's or its file's name; in the array key, derived from its path.
+pub type EntryName = Arc<str>;
+
+/// All entries in force. A new one replaces the old one as a whole.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Rises with every change.
+    pub revision: u64,
+    /// The entries, each in its last good form.
+    pub entries: BTreeMap<EntryName, Arc<EntryPlan>>,
+    /// What was refused and why, for as long as it is so.
+    pub problems: Vec<Problem>,
+}
+
+/// One thing that is wrong with what was written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Problem {
+    /// The file or the etcd key.
+    pub source: String,
+    /// The key inside it, dotted (`filters[0].use`); empty: all of it.
+    pub key: String,
+    /// What is wrong and what to do.
+    pub reason: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.key.is_empty() {
+            write!(f, "{}: {}", self.source, self.reason)
+        } else {
+            write!(f, "{}: {}: {}", self.source, self.key, self.reason)
+        }
+    }
+}
+
+/// Where an entry was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A file in the entries directory.
+    File(std::path::PathBuf),
+    /// An etcd key of one entry.
+    EtcdKey(String),
+    /// An item of the array key.
+    ArrayItem {
+        /// The etcd key.
+        key: String,
+        /// Position in the array, from 0.
+        index: usize,
+    },
+    /// The command line (`tailmill dev`).
+    CommandLine,
+}
+
+/// One entry, checked and resolved.
+#[derive(Clone, Debug)]
+pub struct EntryPlan {
+    /// Its name.
+    pub name: EntryName,
+    /// Where it was written.
+    pub origin: Origin,
+    /// Which files.
+    pub patterns: Arc<PathPatterns>,
+    /// Where a file without a mark begins that was there when the entry was first seen.
+    pub start: StartAt,
+    /// Bytes to lines.
+    pub framing: Arc<Framing>,
+    /// How long a file that is gone or renamed must be quiet before it is finished.
+    pub finish_after: Duration,
+    /// Topics that records may go to; index 0 is the entry's own. Never empty.
+    pub topics: Vec<Arc<str>>,
+    /// Name of the cluster.
+    pub cluster: Arc<str>,
+    /// The filter chain, in order.
+    pub filters: Vec<FilterPlan>,
+    /// What happens when Kafka refuses a record for good.
+    pub on_refused: OnRefused,
+    /// Where refused or faulty lines go when a policy says dead-letter.
+    pub dead_letter_topic: Option<Arc<str>>,
+    /// What a record's value looks like.
+    pub format: Format,
+    /// How a record's partition is chosen.
+    pub partition: Partitioning,
+    /// How a record's key is chosen where no filter sets one.
+    pub key: Option<KeySource>,
+    /// Headers that every record gets.
+    pub headers: Vec<HeaderKind>,
+}
+
+/// One place in a filter chain.
+#[derive(Clone, Debug)]
+pub struct FilterPlan {
+    /// The name as written in `use`, without version.
+    pub name: Arc<str>,
+    /// The module.
+    pub module: Arc<ModuleFile>,
+    /// The `with` object as JSON; `{}` when there is none.
+    pub with: Arc<str>,
+    /// What an instance may use.
+    pub limits: Limits,
+    /// What happens to a line that the filter fails on.
+    pub on_error: OnError,
+    /// For line-world modules, which cannot say it themselves: one instance may serve many files.
+    pub stateless: bool,
+}
+
+impl FilterPlan {
+    /// Whether both say the same: an instance of one may go on serving the other.
+    pub fn same_as(&self, other: &FilterPlan) -> bool {
+        self.module.digest == other.module.digest
+            && self.with == other.with
+            && self.limits == other.limits
+            && self.on_error == other.on_error
+            && self.stateless == other.stateless
+            && self.name == other.name
+    }
+}
+
+/// Bytes of a module as they were found.
+pub struct ModuleFile {
+    /// sha256 of `bytes`.
+    pub digest: Digest,
+    /// Where it came from, for messages.
+    pub source: String,
+    /// The module, as given (component or core module).
+    pub bytes: Arc<[u8]>,
+}
+
+impl std::fmt::Debug for ModuleFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ModuleFile({} from {}, {} bytes)", self.digest, self.source, self.bytes.len())
+    }
+}
+
+/// A filter fails on a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// Hold the stream and shout.
+    #[default]
+    Block,
+    /// Ship the line as it came into the filter.
+    Pass,
+    /// Drop the line, counted.
+    Drop,
+    /// Send the line to the dead-letter topic.
+    DeadLetter,
+}
+
+/// Kafka refuses a record for good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRefused {
+    /// Hold the stream and shout.
+    #[default]
+    Block,
+    /// Drop the record, counted.
+    Drop,
+    /// Send it to the dead-letter topic.
+    DeadLetter,
+}
+
+/// What a record's value looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// The line as it is.
+    #[default]
+    Raw,
+    /// A JSON object with node, path, time and message.
+    Json,
+}
+
+/// How a record's partition is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Partitioning {
+    /// One partition for a file and its rotated successors, by entry and home path, kept with the mark.
+    #[default]
+    Stream,
+    /// By the record's key (murmur2 as in the Java client; records without a key at random).
+    Key,
+    /// In turn.
+    RoundRobin,
+    /// At random, a batch at a time.
+    Random,
+    /// Always this one.
+    Number(i32),
+}
+
+/// How a record's key is chosen where no filter sets one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// The node's name.
+    Node,
+    /// The file's path.
+    Path,
+    /// Entry and home path: the same for a file and its rotated successors.
+    Stream,
+    /// These bytes.
+    Fixed(String),
+}
+
+/// A header that every record gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderKind {
+    /// `node/entry/file/offset/n`: unique for each record, for consumers that drop duplicates.
+    Id,
+    /// The node's name.
+    Node,
+    /// The file's path.
+    Path,
+    /// Where the line starts in its file.
+    Offset,
+    /// The entry's name.
+    Entry,
+}
+
+/// One Kafka cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterPlan {
+    /// Its name; `default` for the `[kafka]` table.
+    pub name: Arc<str>,
+    /// host:port of each broker.
+    pub brokers: Vec<String>,
+    /// What is promised.
+    pub delivery: Delivery,
+    /// librdkafka properties as written, secrets resolved. Never logged.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// What is promised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// Nothing lost; after a crash some records may come twice.
+    #[default]
+    AtLeastOnce,
+}

@@ -1,0 +1,1 @@
+//! Tailmill's test harness: real Kafka, real etcd, generators, oracles, end-to-end suites and benches
