@@ -2,17 +2,28 @@
 //!
 //! In: patterns of paths, and what is already known of files. Out: file events (a file appeared, grew, moved, went)
 //! and, for each open file, [`Batch`]es of whole lines with their place in the file. This crate never knows filters,
-//! Kafka, etcd or tokio, never writes to what it reads, and spawns no thread but the one `notify` brings.
+//! Kafka, etcd or tokio, never writes to what it reads, and spawns no thread.
 //!
 //! In reading order:
 
-pub mod paths; // which paths an entry means, and which ones nobody may read
+#![forbid(unsafe_code)]
+
+pub mod paths; // which paths an entry means
+pub mod allow; // which files nobody may read, and how one is opened
 pub mod identity; // what makes a file the same file
+pub mod evidence; // the same, computed while reading and compared with a file
 pub mod batch; // lines with their place in a file
-pub mod framing; // bytes to lines: the splitter, too long lines, multiline
+pub mod framing; // how bytes become lines: limits, multiline
+pub mod reader; // one open file: batches of whole lines
 pub mod discover; // patterns to file events
 
+pub use allow::{AllowPaths, OpenProblem};
 pub use batch::{Batch, BufferPool, Chunk, FileOffset};
+pub use discover::{
+    DiscoverOptions, Discovery, FileEvent, KnownFile, Notice, OpenedFile, StartAt, StreamKey, StreamReport, Waker,
+    WatchSpec,
+};
 pub use framing::{Framing, Multiline, MultilineRule, TooLong};
 pub use identity::{Evidence, FileId, FileKey};
-pub use paths::{AllowPaths, PathPatterns};
+pub use paths::{PathPatterns, PatternError};
+pub use reader::{BatchLimits, Read, ReadError, Reader};

@@ -1,9 +1,285 @@
-//! Which paths an entry means.
+//! Which paths an entry means: include and exclude globs.
+//!
+//! In: globs as an entry writes them. Out: whether a path is meant, and the directories where a scan has to look. Paths
+//! are bytes: nothing here assumes UTF-8. This file never touches the disk.
 
-/// Include and exclude globs, compiled.
-#[derive(Debug)]
-pub struct PathPatterns {}
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
-/// Which paths nobody may read.
+use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
+
+/// One pattern with braces stands for at most so many.
+const BRACES_MAX: usize = 1024;
+
+/// A glob that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("glob `{pattern}`: {reason}")]
+pub struct PatternError {
+    /// The glob as written.
+    pub pattern: String,
+    /// What is wrong with it, and what to do.
+    pub reason: String,
+}
+
+/// Include and exclude globs, compiled. Two are equal when they were written the same.
 #[derive(Clone, Debug)]
-pub struct AllowPaths {}
+pub struct PathPatterns {
+    written: (Vec<String>, Vec<String>),
+    include: GlobSet,
+    exclude_paths: GlobSet,
+    exclude_names: GlobSet,
+    roots: Vec<Root>,
+}
+
+/// Where a scan begins, and what it looks at below.
+#[derive(Clone, Debug)]
+pub struct Root {
+    dir: PathBuf,
+    steps: Vec<Step>,
+}
+
+/// One component of a glob, below the root.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Exactly this name: no need to list the directory.
+    Name(PathBuf),
+    /// Names that match.
+    Glob(GlobMatcher),
+    /// `**`: any number of directories.
+    AnyDepth,
+}
+
+impl Step {
+    /// Whether a directory entry called `name` is meant by this component.
+    pub fn takes(&self, name: &OsStr) -> bool {
+        match self {
+            Step::Name(own) => own.as_os_str() == name,
+            Step::Glob(glob) => glob.is_match(name),
+            Step::AnyDepth => true,
+        }
+    }
+}
+
+impl Root {
+    /// The directory named by the literal components in front; absolute.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The components below it; the last one is the file's. Never empty.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// The path itself when the glob has no wildcard: then what stands in its way is worth a word.
+    pub fn literal(&self) -> Option<PathBuf> {
+        match self.steps.as_slice() {
+            [Step::Name(name)] => Some(self.dir.join(name)),
+            _ => None,
+        }
+    }
+}
+
+impl PartialEq for PathPatterns {
+    fn eq(&self, other: &Self) -> bool {
+        self.written == other.written
+    }
+}
+
+impl Eq for PathPatterns {}
+
+impl PathPatterns {
+    /// `include`: absolute globs (`*`, `?`, `[..]`, `{a,b}`, `**`; a backslash takes the next character as it is).
+    /// `exclude`: globs on the whole path, or on the file name when they hold no `/`. Returns every error at once.
+    pub fn new(include: &[String], exclude: &[String]) -> Result<Self, Vec<PatternError>> {
+        let mut errors = Vec::new();
+        let mut roots = Vec::new();
+        let mut globs = [GlobSetBuilder::new(), GlobSetBuilder::new(), GlobSetBuilder::new()];
+        for pattern in include {
+            match plain_globs(pattern).and_then(|plain| plain.iter().map(|p| root(p)).collect::<Result<Vec<_>, _>>()) {
+                Ok(found) => {
+                    for (glob, root) in found {
+                        globs[0].add(glob);
+                        roots.push(root);
+                    }
+                }
+                Err(reason) => errors.push(PatternError { pattern: pattern.clone(), reason }),
+            }
+        }
+        for pattern in exclude {
+            match exclude_glob(pattern) {
+                Ok((place, glob)) => drop(globs[place].add(glob)),
+                Err(reason) => errors.push(PatternError { pattern: pattern.clone(), reason }),
+            }
+        }
+        let mut sets = Vec::new();
+        for builder in &globs {
+            match builder.build() {
+                Ok(set) => sets.push(set),
+                Err(error) => errors.push(PatternError {
+                    pattern: error.glob().unwrap_or_default().to_owned(),
+                    reason: error.kind().to_string(),
+                }),
+            }
+        }
+        match <[GlobSet; 3]>::try_from(sets) {
+            Ok([include_set, exclude_paths, exclude_names]) if errors.is_empty() => Ok(PathPatterns {
+                written: (include.to_vec(), exclude.to_vec()),
+                include: include_set,
+                exclude_paths,
+                exclude_names,
+                roots,
+            }),
+            _ => Err(errors),
+        }
+    }
+
+    /// Whether `path` is meant.
+    pub fn matches(&self, path: &Path) -> bool {
+        self.include.is_match(path) && !self.excludes(path)
+    }
+
+    /// Where a scan has to look, one for each glob (braces written out).
+    pub fn roots(&self) -> &[Root] {
+        &self.roots
+    }
+
+    fn excludes(&self, path: &Path) -> bool {
+        self.exclude_paths.is_match(path) || path.file_name().is_some_and(|name| self.exclude_names.is_match(name))
+    }
+}
+
+/// Compiles one glob the way all globs here are meant: `*` and `?` stop at `/`.
+pub(crate) fn compile(pattern: &str) -> Result<Glob, String> {
+    GlobBuilder::new(pattern)
+        .literal_separator(true)
+        .backslash_escape(true)
+        .build()
+        .map_err(|error| error.kind().to_string())
+}
+
+/// Braces written out, `//` and `/./` tidied. An error when it is not an absolute glob of a file.
+pub(crate) fn plain_globs(pattern: &str) -> Result<Vec<String>, String> {
+    if pattern.contains('\0') {
+        return Err("a path cannot hold a NUL".to_owned());
+    }
+    let mut written_out = Vec::new();
+    for plain in expand_braces(pattern)? {
+        if !plain.starts_with('/') {
+            return Err("must be absolute: begin it with `/`".to_owned());
+        }
+        let parts: Vec<&str> = plain.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+        if parts.contains(&"..") {
+            return Err("`..` is not allowed: write the path it leads to".to_owned());
+        }
+        if parts.is_empty() || plain.ends_with('/') {
+            return Err("names a directory: add the files, as in `/*.log`".to_owned());
+        }
+        written_out.push(format!("/{}", parts.join("/")));
+    }
+    Ok(written_out)
+}
+
+/// A brace-free glob to its matcher and the place where a scan begins.
+fn root(plain: &str) -> Result<(Glob, Root), String> {
+    let whole = compile(plain)?;
+    let mut dir = PathBuf::from("/");
+    let mut steps = Vec::new();
+    let parts: Vec<&str> = plain.split('/').filter(|part| !part.is_empty()).collect();
+    for (i, part) in parts.iter().enumerate() {
+        let literal = !part.contains(['*', '?', '[', ']', '{', '}', '\\']);
+        if literal && steps.is_empty() && i + 1 < parts.len() {
+            dir.push(part);
+        } else if literal {
+            steps.push(Step::Name(PathBuf::from(part)));
+        } else if *part == "**" {
+            steps.push(Step::AnyDepth);
+        } else {
+            steps.push(Step::Glob(compile(part)?.compile_matcher()));
+        }
+    }
+    if matches!(steps.last(), Some(Step::AnyDepth)) {
+        // `/var/log/**` means the files at any depth: the last component is a name again.
+        steps.push(Step::Glob(compile("*")?.compile_matcher()));
+    }
+    Ok((whole, Root { dir, steps }))
+}
+
+/// Which set an exclude belongs to (1: whole paths, 2: names), and its glob.
+fn exclude_glob(pattern: &str) -> Result<(usize, Glob), String> {
+    if pattern.is_empty() {
+        return Err("is empty".to_owned());
+    }
+    if !pattern.contains('/') {
+        return Ok((2, compile(pattern)?));
+    }
+    if !pattern.starts_with('/') && !pattern.starts_with("**/") {
+        return Err("with a `/` in it, it is matched against the whole path: begin it with `/` or `**/`".to_owned());
+    }
+    Ok((1, compile(pattern)?))
+}
+
+/// `a{b,c}d` to `abd` and `acd`; nested ones too. Braces inside `[..]` and behind a backslash are ordinary.
+fn expand_braces(pattern: &str) -> Result<Vec<String>, String> {
+    let mut done = Vec::new();
+    let mut waiting = vec![pattern.to_owned()];
+    while let Some(next) = waiting.pop() {
+        match first_brace(&next)? {
+            None => done.push(next),
+            Some((open, close, commas)) => {
+                let mut from = open + 1;
+                for to in commas.into_iter().chain([close]) {
+                    waiting.push(format!("{}{}{}", &next[..open], &next[from..to], &next[close + 1..]));
+                    from = to + 1;
+                }
+            }
+        }
+        if done.len() + waiting.len() > BRACES_MAX {
+            return Err(format!("its braces stand for more than {BRACES_MAX} patterns"));
+        }
+    }
+    done.reverse();
+    Ok(done)
+}
+
+/// The first outermost `{..}`: where it opens, where it closes, and its commas.
+#[allow(clippy::type_complexity, reason = "three positions, used once")]
+fn first_brace(pattern: &str) -> Result<Option<(usize, usize, Vec<usize>)>, String> {
+    let bytes = pattern.as_bytes();
+    let (mut depth, mut open, mut commas) = (0_usize, 0, Vec::new());
+    let mut i = 0;
+    while i < bytes.len() {
+        match bytes[i] {
+            b'\\' => i += 1,
+            b'[' => i = class_end(bytes, i).ok_or("`[` is never closed: add `]`, or write `\\[`")?,
+            b'{' => {
+                if depth == 0 {
+                    open = i;
+                }
+                depth += 1;
+            }
+            b',' if depth == 1 => commas.push(i),
+            b'}' if depth == 1 => return Ok(Some((open, i, commas))),
+            b'}' if depth == 0 => return Err("`}` was never opened: write `\\}` for the character".to_owned()),
+            b'}' => depth -= 1,
+            _ => {}
+        }
+        i += 1;
+    }
+    if depth > 0 {
+        return Err("`{` is never closed: add `}`, or write `\\{`".to_owned());
+    }
+    Ok(None)
+}
+
+/// Index of the `]` that closes the class opened at `open`. Directly behind `[`, `[!` or `[^` a `]` is ordinary.
+fn class_end(bytes: &[u8], open: usize) -> Option<usize> {
+    let mut i = open + 1;
+    if matches!(bytes.get(i), Some(b'!' | b'^')) {
+        i += 1;
+    }
+    if bytes.get(i) == Some(&b']') {
+        i += 1;
+    }
+    bytes[i.min(bytes.len())..].iter().position(|&byte| byte == b']').map(|at| i + at)
+}

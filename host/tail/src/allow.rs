@@ -1,0 +1,137 @@
+//! Which files may be read, and how one is opened.
+//!
+//! In: globs that whoever owns the machine wrote, and a path that somebody else may have written. Out: an open file, or
+//! the reason why not. It never blocks (FIFO), never opens what has side effects (devices), and never hands out a file
+//! that really lies outside, whatever links lead to it.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use globset::{GlobSet, GlobSetBuilder};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::paths::{PatternError, compile, plain_globs};
+
+/// Globs of real paths that may be read. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct AllowPaths {
+    /// None: everything.
+    globs: Option<GlobSet>,
+}
+
+/// Why a file was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenProblem {
+    /// Nothing is there.
+    #[error("there is no such file")]
+    NotFound,
+    /// A link whose target is missing.
+    #[error("it is a link to something that does not exist")]
+    DanglingLink,
+    /// The agent's user may not read it.
+    #[error("permission denied: let the agent's user read it")]
+    Permission,
+    /// A directory where a file was expected.
+    #[error("it is a directory, not a file: name the files in it, as in `/*.log`")]
+    Directory,
+    /// A FIFO, a socket or a device.
+    #[error("it is not a regular file (a FIFO, a socket or a device)")]
+    NotRegular,
+    /// It really lies where this agent must not read.
+    #[error("it is really {}, which is outside the allowed paths", real.display())]
+    Outside {
+        /// Its path with all links resolved.
+        real: PathBuf,
+    },
+    /// Anything else.
+    #[error("{0}")]
+    Io(#[source] io::Error),
+}
+
+impl OpenProblem {
+    /// Whether both are the same kind of problem.
+    pub fn same_kind(&self, other: &OpenProblem) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+}
+
+impl AllowPaths {
+    /// Absolute globs, matched against real paths (links resolved). None at all: everything is allowed.
+    pub fn new(globs: &[String]) -> Result<Self, Vec<PatternError>> {
+        if globs.is_empty() {
+            return Ok(Self::all());
+        }
+        let mut set = GlobSetBuilder::new();
+        let mut errors = Vec::new();
+        for pattern in globs {
+            let compiled = plain_globs(pattern).and_then(|plain| plain.iter().map(|p| compile(p)).collect());
+            match compiled {
+                Ok(compiled) => {
+                    let compiled: Vec<_> = compiled;
+                    for glob in compiled {
+                        set.add(glob);
+                    }
+                }
+                Err(reason) => errors.push(PatternError { pattern: pattern.clone(), reason }),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        match set.build() {
+            Ok(set) => Ok(AllowPaths { globs: Some(set) }),
+            Err(error) => Err(vec![PatternError { pattern: globs.join(", "), reason: error.to_string() }]),
+        }
+    }
+
+    /// Everything is allowed.
+    pub fn all() -> Self {
+        AllowPaths { globs: None }
+    }
+
+    /// Whether a file whose real path is `real` may be read.
+    pub fn allows(&self, real: &Path) -> bool {
+        self.globs.as_ref().is_none_or(|globs| globs.is_match(real))
+    }
+
+    /// Opens for reading. First as a mere handle (`O_PATH`: no side effect, no blocking), on which kind and real path
+    /// are checked; then that very file, by its handle, for reading: what was checked is what is opened.
+    pub fn open(&self, path: &Path) -> Result<File, OpenProblem> {
+        let handle = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| why_not(error, path))?;
+        let handle = File::from(handle);
+        let metadata = handle.metadata().map_err(OpenProblem::Io)?;
+        if metadata.is_dir() {
+            return Err(OpenProblem::Directory);
+        }
+        if !metadata.is_file() {
+            return Err(OpenProblem::NotRegular);
+        }
+        let by_handle = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&handle));
+        let real = std::fs::read_link(&by_handle).map_err(OpenProblem::Io)?;
+        if std::os::unix::fs::MetadataExt::nlink(&metadata) == 0 {
+            return Err(OpenProblem::NotFound); // deleted in between; its path is no path any more
+        }
+        if !self.allows(&real) {
+            return Err(OpenProblem::Outside { real });
+        }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::fs::open(by_handle, flags, Mode::empty()).map_err(|error| why_not(error, path))?;
+        Ok(File::from(file))
+    }
+}
+
+/// What an error of `open` means for people.
+fn why_not(error: Errno, path: &Path) -> OpenProblem {
+    match error {
+        Errno::NOENT | Errno::NOTDIR => match std::fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_symlink() => OpenProblem::DanglingLink,
+            _ => OpenProblem::NotFound,
+        },
+        Errno::LOOP => OpenProblem::DanglingLink,
+        Errno::ACCESS | Errno::PERM => OpenProblem::Permission,
+        other => OpenProblem::Io(other.into()),
+    }
+}

