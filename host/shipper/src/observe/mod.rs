@@ -1,1 +1,13 @@
-//! (room: observe)
+//! What the agent can say about itself: counters, health, metrics, status, logs, the final summary.
+//!
+//! In: ledgers that shards keep and publish, and what other rooms report to the [`Board`]. Out: text and JSON over HTTP,
+//! log lines, notifications to the service manager. This room is a leaf: every room may call it, it imports nothing
+//! but the vocabulary (`model`, engine and tail types), and nothing in it can block or slow a shard.
+//!
+//! In reading order:
+
+pub mod ledger; // plain counters that one shard owns
+
+pub use ledger::{
+    DropReason, EntryLedger, FilterLedger, LastError, ShardSnapshot, ShardTotals, StreamSnapshot, StreamState,
+};
