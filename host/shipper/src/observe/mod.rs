@@ -7,7 +7,11 @@
 //! In reading order:
 
 pub mod ledger; // plain counters that one shard owns
+pub mod board; // what shards and rooms report, and who may read it
+pub mod view; // the agent at one moment: readiness, liveness, sums
 
+pub use board::{Board, Part};
 pub use ledger::{
     DropReason, EntryLedger, FilterLedger, LastError, ShardSnapshot, ShardTotals, StreamSnapshot, StreamState,
 };
+pub use view::View;
