@@ -1,0 +1,70 @@
+# The few commands a person types. Each sets up what it needs; nothing is to be done by hand before.
+# Everything is built in the release profile: one build of the dependencies serves them all.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+CARGO_FLAGS := --locked
+FILTERS := --manifest-path filters/Cargo.toml
+# Minutes that `make soak` runs, and what `make demo` and `make bench` are told.
+SOAK_MINUTES ?= 60
+ARGS ?=
+
+.PHONY: help setup build filters kafka etcd demo test test-unit test-filters test-e2e bench lint soak clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install or name what is missing on this machine
+	@scripts/setup
+
+build: setup filters ## Build target/release/tailmill and the stock filters as target/filters/NAME.wasm
+	@cargo build $(CARGO_FLAGS) --release --workspace --bins
+
+filters: setup
+	@scripts/build-filters
+
+kafka:
+	@scripts/fetch-kafka >/dev/null
+
+etcd:
+	@scripts/fetch-etcd >/dev/null
+
+demo: build kafka ## Show it working, from nothing, in a minute (ARGS=--keep: go on until ctrl-c)
+	@cargo run $(CARGO_FLAGS) --release -q -p tailmill-tests --bin demo -- $(ARGS)
+
+test: test-unit test-filters test-e2e ## All tests: rooms, filters, and end to end with a real Kafka and etcd
+
+test-unit: build
+	@scripts/section 'unit tests'
+	@cargo test $(CARGO_FLAGS) --release --workspace --lib --bins --examples
+	@cargo test $(CARGO_FLAGS) --release --workspace --doc --exclude tailmill-tests
+
+test-filters: build
+	@scripts/section 'filter tests'
+	@cargo test $(CARGO_FLAGS) --release $(FILTERS) --workspace
+
+test-e2e: build kafka etcd
+	@scripts/section 'integration and end-to-end tests'
+	@cargo test $(CARGO_FLAGS) --release --workspace --test '*'
+
+bench: build kafka ## CPU per line beside a bare librdkafka program, in one table (ARGS=--json)
+	@cargo run $(CARGO_FLAGS) --release -q -p tailmill-tests --bin bench -- $(ARGS)
+
+lint: setup ## Formatting, clippy, forbidden arrows, paths in ARCHITECTURE.md
+	@scripts/section 'format'
+	@cargo fmt --all --check
+	@cargo fmt $(FILTERS) --all --check
+	@scripts/section 'arrows and paths'
+	@scripts/check-arrows
+	@scripts/check-paths
+	@scripts/section 'clippy'
+	@cargo clippy $(CARGO_FLAGS) --release --workspace --all-targets -- -D warnings
+	@cargo clippy $(CARGO_FLAGS) --release $(FILTERS) --workspace --all-targets -- -D warnings
+
+soak: build kafka ## Kill and restart the agent under load for SOAK_MINUTES=60
+	@SOAK_MINUTES=$(SOAK_MINUTES) scripts/soak
+
+clean: ## Remove what was built here (the cache of Kafka and etcd stays)
+	@cargo clean -q
+	@cargo clean -q $(FILTERS)
