@@ -8,14 +8,15 @@
 
 #![forbid(unsafe_code)]
 
-pub mod paths; // which paths an entry means
 pub mod allow; // which files nobody may read, and how one is opened
-pub mod identity; // what makes a file the same file
-pub mod evidence; // the same, computed while reading and compared with a file
 pub mod batch; // lines with their place in a file
+pub mod discover;
+pub mod evidence; // the same, computed while reading and compared with a file
 pub mod framing; // how bytes become lines: limits, multiline
+pub mod identity; // what makes a file the same file
+pub mod paths; // which paths an entry means
 pub mod reader; // one open file: batches of whole lines
-pub mod discover; // patterns to file events
+mod split; // the splitter itself // patterns to file events
 
 pub use allow::{AllowPaths, OpenProblem};
 pub use batch::{Batch, BufferPool, Chunk, FileOffset};
