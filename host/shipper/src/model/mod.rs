@@ -1,6 +1,7 @@
 //! The vocabulary that rooms share. Plain data: no I/O, no room's logic.
 
 mod account;
+pub mod kafka_properties; // what a cluster may set
 mod plan;
 mod records;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tailmill_engine::{Digest, Limits};
-use tailmill_tail::{Framing, PathPatterns, discover::StartAt};
+use tailmill_tail::{Framing, MultilineRule, PathPatterns, discover::StartAt};
 
 /// An entry's name: its key's or its file's name; in the array key, derived from its path.
 pub type EntryName = Arc<str>;
@@ -59,6 +59,27 @@ pub enum Origin {
     CommandLine,
 }
 
+impl Origin {
+    /// The same file, key, or array; the position in the array may differ.
+    pub fn same_place(&self, other: &Origin) -> bool {
+        match (self, other) {
+            (Origin::ArrayItem { key, .. }, Origin::ArrayItem { key: other, .. }) => key == other,
+            (own, other) => own == other,
+        }
+    }
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Origin::File(path) => write!(f, "{}", path.display()),
+            Origin::EtcdKey(key) => write!(f, "etcd {key}"),
+            Origin::ArrayItem { key, index } => write!(f, "etcd {key}[{index}]"),
+            Origin::CommandLine => f.write_str("the command line"),
+        }
+    }
+}
+
 /// One entry, checked and resolved.
 #[derive(Clone, Debug)]
 pub struct EntryPlan {
@@ -92,6 +113,43 @@ pub struct EntryPlan {
     pub key: Option<KeySource>,
     /// Headers that every record gets.
     pub headers: Vec<HeaderKind>,
+}
+
+impl EntryPlan {
+    /// Whether both say the same, so that nothing of the entry's streams need change. Where an item stands in the array key
+    /// says nothing.
+    pub fn same_as(&self, other: &EntryPlan) -> bool {
+        self.name == other.name
+            && self.origin.same_place(&other.origin)
+            && self.patterns == other.patterns
+            && self.start == other.start
+            && same_framing(&self.framing, &other.framing)
+            && self.finish_after == other.finish_after
+            && self.topics == other.topics
+            && self.cluster == other.cluster
+            && self.filters.len() == other.filters.len()
+            && self.filters.iter().zip(&other.filters).all(|(own, other)| own.same_as(other))
+            && self.on_refused == other.on_refused
+            && self.dead_letter_topic == other.dead_letter_topic
+            && self.format == other.format
+            && self.partition == other.partition
+            && self.key == other.key
+            && self.headers == other.headers
+    }
+}
+
+fn same_framing(a: &Framing, b: &Framing) -> bool {
+    let multiline = |framing: &Framing| {
+        framing.multiline.as_ref().map(|multiline| {
+            let rule = match &multiline.rule {
+                MultilineRule::Start(regex) => (0, regex.as_str().to_owned()),
+                MultilineRule::End(regex) => (1, regex.as_str().to_owned()),
+                MultilineRule::Continue(regex) => (2, regex.as_str().to_owned()),
+            };
+            (rule, multiline.timeout, multiline.bytes_max)
+        })
+    };
+    a.line_bytes_max == b.line_bytes_max && a.too_long == b.too_long && multiline(a) == multiline(b)
 }
 
 /// One place in a filter chain.
@@ -220,7 +278,7 @@ pub enum HeaderKind {
 }
 
 /// One Kafka cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ClusterPlan {
     /// Its name; `default` for the `[kafka]` table.
     pub name: Arc<str>,
@@ -230,6 +288,22 @@ pub struct ClusterPlan {
     pub delivery: Delivery,
     /// librdkafka properties as written, secrets resolved. Never logged.
     pub properties: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for ClusterPlan {
+    /// Secret properties are named without their values.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown = |(name, value): (&String, &String)| {
+            let hidden = super::kafka_properties::is_secret(name);
+            format!("{name}={}", if hidden { "(hidden)" } else { value.as_str() })
+        };
+        f.debug_struct("ClusterPlan")
+            .field("name", &self.name)
+            .field("brokers", &self.brokers)
+            .field("delivery", &self.delivery)
+            .field("properties", &self.properties.iter().map(shown).collect::<Vec<_>>())
+            .finish()
+    }
 }
 
 /// What is promised.
