@@ -9,6 +9,13 @@
 pub mod ledger; // plain counters that one shard owns
 pub mod board; // what shards and rooms report, and who may read it
 pub mod view; // the agent at one moment: readiness, liveness, sums
+pub mod metrics; // a view as OpenMetrics text
+mod exposition; // metric families, one after the other
+mod process; // what this process uses
+pub mod version; // what this build is
+
+#[cfg(test)]
+mod metrics_tests;
 
 pub use board::{Board, Part};
 pub use ledger::{
