@@ -23,6 +23,12 @@ use crate::observe::{Board, Part, version};
 /// The content type of what [`render`] gives.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Name, help and value of a term of the loss equation.
+type Term = (&'static str, &'static str, fn(&EntryLedger) -> LineCount);
+
+/// Name, unit, help and value of a counter.
+type Counter<L> = (&'static str, &'static str, &'static str, fn(&L) -> u64);
+
 /// The whole exposition, as of now.
 pub fn render(board: &Board) -> Result<String, Error> {
     let mut registry = Registry::default();
@@ -112,7 +118,7 @@ fn health(to: &mut Families<'_>, view: &View) -> Result<(), Error> {
 }
 
 fn loss_equation(to: &mut Families<'_>, entries: &[EntryView]) -> Result<(), Error> {
-    let terms: [(&str, &str, fn(&EntryLedger) -> LineCount); 4] = [
+    let terms: [Term; 4] = [
         ("read", "Read from files, repeats included", |ledger| ledger.read),
         ("delivered", "Acknowledged by Kafka", |ledger| ledger.delivered),
         ("filtered", "Dropped or joined by a filter's verdict", |ledger| ledger.filtered),
@@ -132,7 +138,7 @@ fn loss_equation(to: &mut Families<'_>, entries: &[EntryView]) -> Result<(), Err
 }
 
 fn delivery(to: &mut Families<'_>, entries: &[EntryView]) -> Result<(), Error> {
-    let counters: [(&str, &str, &str, fn(&EntryLedger) -> u64); 8] = [
+    let counters: [Counter<EntryLedger>; 8] = [
         ("records_acked", "", "Records acknowledged by Kafka", |ledger| ledger.records_acked),
         ("records_acked", "bytes", "Bytes of the values of acknowledged records", |l| l.records_acked_bytes),
         ("records_refused", "", "Records that Kafka refused for good", |ledger| ledger.records_refused),
@@ -160,7 +166,7 @@ fn streams(to: &mut Families<'_>, entries: &[EntryView]) -> Result<(), Error> {
 }
 
 fn filters(to: &mut Families<'_>, entries: &[EntryView]) -> Result<(), Error> {
-    let counters: [(&str, &str, &str, fn(&FilterLedger) -> u64); 11] = [
+    let counters: [Counter<FilterLedger>; 11] = [
         ("calls", "", "Calls into the module", |filter| filter.calls),
         ("in", "lines", "Lines offered to the filter", |filter| filter.lines_in),
         ("in", "bytes", "Bytes of these lines", |filter| filter.bytes_in),

@@ -10,12 +10,21 @@ pub mod ledger; // plain counters that one shard owns
 pub mod board; // what shards and rooms report, and who may read it
 pub mod view; // the agent at one moment: readiness, liveness, sums
 pub mod metrics; // a view as OpenMetrics text
+pub mod status; // a view as a JSON document
+pub mod status_text; // that document for a terminal, and the final summary
+pub mod text; // numbers as people read them
+pub mod admin; // the HTTP server
+pub mod logs; // log lines
+pub mod summary; // the last thing an agent says
+pub mod notify; // what the service manager is told
 mod exposition; // metric families, one after the other
 mod process; // what this process uses
 pub mod version; // what this build is
 
 #[cfg(test)]
 mod metrics_tests;
+#[cfg(test)]
+mod status_tests;
 
 pub use board::{Board, Part};
 pub use ledger::{
