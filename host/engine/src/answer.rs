@@ -28,6 +28,27 @@ impl<'a> Lines<'a> {
     }
 }
 
+/// Which of the two lanes of the contract a filter takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum World {
+    /// One call a batch.
+    Batch,
+    /// One call a line.
+    Line,
+}
+
+impl World {
+    pub(crate) const WANTED: &'static str = "tailmill:filter/batch@1 nor tailmill:filter/line@1";
+
+    /// The name of the world in the contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            World::Batch => "batch-filter",
+            World::Line => "line-filter",
+        }
+    }
+}
+
 /// One bit a line, lowest bit of the first word first; 1 keeps. Bits behind the last line are 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mask {
@@ -37,6 +58,32 @@ pub struct Mask {
     pub len: usize,
 }
 
+impl Mask {
+    /// Whether line `i` is kept.
+    pub fn get(&self, i: usize) -> bool {
+        self.words.get(i / 64).is_some_and(|word| word >> (i % 64) & 1 == 1)
+    }
+
+    /// How many lines are kept.
+    pub fn count(&self) -> usize {
+        self.words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Indices of the lines that are kept, rising.
+    pub fn ones(&self) -> impl Iterator<Item = usize> + '_ {
+        self.words.iter().enumerate().flat_map(|(at, &word)| {
+            let mut rest = word;
+            std::iter::from_fn(move || {
+                (rest != 0).then(|| {
+                    let bit = rest.trailing_zeros() as usize;
+                    rest &= rest - 1;
+                    at * 64 + bit
+                })
+            })
+        })
+    }
+}
+
 /// What becomes of the lines of one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -44,7 +91,7 @@ pub enum Outcome {
     KeepAll,
     /// No line goes on.
     DropAll,
-    /// The lines with a 1 go on.
+    /// The lines with a 1 go on. Invariant: at least one is kept and at least one is not.
     Keep(Mask),
     /// These lines go on in place of the old ones.
     Emit(Output),
@@ -65,7 +112,7 @@ pub struct Output {
     pub keys: Option<Column>,
     /// Index into the entry's topics; empty: all 0.
     pub topics: Vec<u16>,
-    /// Milliseconds since the Unix epoch; empty: the host's.
+    /// Milliseconds since the Unix epoch; empty: the host's for all; `i64::MIN`: the host's for this line.
     pub timestamps_ms: Vec<i64>,
     /// Record headers.
     pub headers: Vec<Header>,
@@ -112,6 +159,23 @@ pub struct Released {
     pub output: Option<Output>,
     /// As in [`Answer`].
     pub oldest_held: Option<u64>,
+}
+
+impl Output {
+    /// Number of lines.
+    pub fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Whether there is no line.
+    pub fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+    }
+
+    /// Line `i`.
+    pub fn line(&self, i: usize) -> &[u8] {
+        &self.data[self.starts[i] as usize..self.ends[i] as usize]
+    }
 }
 
 /// What a filter says about itself when it starts.

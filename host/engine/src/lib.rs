@@ -8,8 +8,21 @@
 pub mod answer; // what a filter said, checked
 pub mod limits; // what a filter may use
 
-pub use answer::{Answer, Column, Fault, FaultKind, Header, Lines, Mask, Outcome, Output, Released, Traits};
+pub use answer::{Answer, Column, Fault, FaultKind, Header, Lines, Mask, Outcome, Output, Released, Traits, World};
 pub use limits::Limits;
 
 mod digest;
-pub use digest::Digest;
+mod surroundings; // what a filter may ask, and what it said
+pub use digest::{Digest, NotADigest};
+pub use surroundings::{HostNotes, Origin, Surroundings};
+
+mod compile; // in a child process, under limits
+mod engine; // bytes -> module
+mod error;
+mod instance; // lines -> answers
+mod module; // module -> instance
+pub use compile::{ChildError, compile_child};
+pub use engine::{CacheOptions, CompileLimits, Engine, EngineOptions};
+pub use error::{EngineError, LoadError};
+pub use instance::Instance;
+pub use module::Module;
