@@ -2,6 +2,7 @@
 
 mod account;
 pub mod kafka_properties; // what a cluster may set
+pub mod exit; // exit codes
 mod plan;
 mod records;
 

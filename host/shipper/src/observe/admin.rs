@@ -24,7 +24,7 @@ const LINGER: Duration = Duration::from_secs(1);
 const INDEX: &str = "tailmill: /metrics (OpenMetrics), /status (JSON), /readyz, /healthz\n";
 
 /// Serves until `stop` is true. Errors are those of the listener.
-pub async fn serve(listener: TcpListener, board: Board, stop: watch::Receiver<bool>) -> io::Result<()> {
+pub async fn serve(board: Board, listener: TcpListener, stop: watch::Receiver<bool>) -> io::Result<()> {
     let mut graceful = stop.clone();
     let server = axum::serve(listener, router(board)).with_graceful_shutdown(async move {
         let _ = graceful.wait_for(|stop| *stop).await;
@@ -115,7 +115,7 @@ mod tests {
             let board = board.clone();
             let thread = std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(async { serve(TcpListener::from_std(std_listener).unwrap(), board, stopped).await })
+                runtime.block_on(async { serve(board, TcpListener::from_std(std_listener).unwrap(), stopped).await })
             });
             Server { url, stop, thread: Some(thread) }
         }

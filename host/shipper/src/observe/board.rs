@@ -44,7 +44,7 @@ pub struct Board(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    node: String,
+    node: Arc<str>,
     started: Instant,
     started_ms: i64,
     stopping: AtomicBool,
@@ -107,7 +107,7 @@ pub struct EntryFacts {
 
 impl Board {
     /// A board for so many shards. The node's name is shown in status and metrics.
-    pub fn new(node: impl Into<String>, shards: usize) -> Board {
+    pub fn new(node: impl Into<Arc<str>>, shards: usize) -> Board {
         let started = Instant::now();
         let slot = || {
             let empty = Sample { at: started, counts: BTreeMap::new() };
@@ -227,7 +227,7 @@ impl Board {
 
     pub(crate) fn view_at(&self, now: Instant, now_ms: i64) -> View {
         let mut view = View {
-            node: self.0.node.clone(),
+            node: self.0.node.to_string(),
             now_ms,
             started_ms: self.0.started_ms,
             uptime: now.saturating_duration_since(self.0.started),

@@ -26,8 +26,11 @@ mod metrics_tests;
 #[cfg(test)]
 mod status_tests;
 
+pub use admin::serve as serve_admin;
 pub use board::{Board, Part};
 pub use ledger::{
     DropReason, EntryLedger, FilterLedger, LastError, ShardSnapshot, ShardTotals, StreamSnapshot, StreamState,
 };
+pub use notify::notify_service_manager;
+pub use summary::log as log_summary;
 pub use view::View;

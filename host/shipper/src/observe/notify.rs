@@ -18,6 +18,15 @@ use crate::observe::status_text::one_line;
 /// How often the status line is renewed when there is no watchdog that wants it oftener.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 
+/// Tells the service manager named in the environment, if any, that the agent is ready, then how it is doing, and that it
+/// is stopping as soon as `stop` is true.
+pub async fn notify_service_manager(board: Board, stop: watch::Receiver<bool>) {
+    let notifier = Notifier::from_env();
+    notifier.ready();
+    notifier.run(board, stop).await;
+    notifier.stopping();
+}
+
 /// The way to the service manager, if there is one.
 #[derive(Debug, Default)]
 pub struct Notifier {
@@ -55,9 +64,9 @@ impl Notifier {
         self.send("READY=1\n");
     }
 
-    /// The agent has begun to stop and will take at most so long.
-    pub fn stopping(&self, at_most: Duration) {
-        self.send(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}\n", at_most.as_micros()));
+    /// The agent has begun to stop.
+    pub fn stopping(&self) {
+        self.send("STOPPING=1\n");
     }
 
     /// Feeds the watchdog and renews the status line until stopped.
@@ -128,8 +137,8 @@ mod tests {
         let notifier = manager.notifier(None);
         notifier.ready();
         assert_eq!(manager.heard(), "READY=1\n");
-        notifier.stopping(Duration::from_secs(10));
-        assert_eq!(manager.heard(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=10000000\n");
+        notifier.stopping();
+        assert_eq!(manager.heard(), "STOPPING=1\n");
     }
 
     #[test]
