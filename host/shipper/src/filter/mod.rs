@@ -1,1 +1,32 @@
-//! (room: filter)
+//! The filter room: a batch of lines in; records, dropped lines and held lines out.
+//!
+//! A stream owns a [`Chain`]: work is put in (`offer` a batch, `tick`, `flush`), `step` does it in slices, and what it
+//! came to is an [`Answered`]. Instances of stateless filters are shared by the streams of a shard
+//! ([`SharedInstances`]); modules are loaded once by the [`Armory`]. A filter that fails costs the stream its instance
+//! and at most the guilty line, by the entry's policy; never a line more, and never another stream.
+//! This room touches neither disk nor network, and it does not log or count on its own: it fills the entry's ledger.
+//!
+//! In reading order:
+
+mod answered; // what work came to
+mod armory; // modules, loaded once
+mod guest; // the seam to the engine
+mod chain; // the chain of one stream: work in, answers out
+mod run; // one piece of work through one stage; faults and the guilty line
+mod stage; // one place of a chain: instance, numbering, held lines, recovery
+mod backlog; // input lines that a stateful stage may need again
+mod pieces; // cutting, masking and rewriting sets of lines
+mod extras; // keys, topics, timestamps and headers through a chain
+mod shared; // instances of stateless filters
+mod swap; // a new plan, a snapshot, a resume
+mod window; // the loss equation: which input lines have no end yet
+mod finish; // the end of a chain: few sets, little pinned memory
+mod meter; // the cost ledger
+
+#[cfg(test)]
+mod tests;
+
+pub use answered::{Answered, DeadLetter, StageEvent, Step, What};
+pub use armory::{ArmedChain, Armory};
+pub use chain::{Chain, StreamFacts};
+pub use shared::SharedInstances;

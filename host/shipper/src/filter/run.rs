@@ -1,0 +1,276 @@
+//! One piece of work through one stage: at most one engine call, then new work, or a stop.
+//!
+//! A call with several lines that fails is cut: around the line that the guest names (a hint: it may lie), else in
+//! halves. So the guilty lines are found one by one, each tried alone, in order; the entry's `on_error` is for them
+//! only. A filter that does not start, or does not come back with its state under `on_error = block`, stops the stream:
+//! that is no line's fault.
+
+use super::answered::DeadLetter;
+use super::chain::{Chain, Stop, Task};
+use super::pieces;
+use super::shared::SharedInstances;
+use super::stage::{Ran, Unwell};
+use crate::model::{OnError, RecordSet};
+use crate::observe::EntryLedger;
+use tailmill_engine::{Fault, Outcome};
+
+impl Chain {
+    /// Does one task. Whatever is left of it, and what follows from it, is put on the stack.
+    pub(super) fn perform(
+        &mut self,
+        task: Task,
+        shared: &mut SharedInstances,
+        ledger: &mut EntryLedger,
+    ) -> Result<(), Stop> {
+        match task {
+            Task::Run { stage, set, believe } if self.armed.stages[stage].stateless => {
+                self.run_shared(stage, set, believe, shared, ledger)
+            }
+            Task::Run { stage, set, believe } => self.run_own(stage, set, believe, ledger),
+            Task::Save { stage } => {
+                let mut meter =
+                    Chain::meter(&self.armed, stage, &mut self.costs[stage], &mut self.events, ledger);
+                if self.stages[stage].save(&mut meter).is_some() {
+                    meter.ledger.recycles += 1;
+                }
+                Ok(())
+            }
+            Task::Tick { stage } | Task::Flush { stage } => self.release(stage, task, ledger),
+        }
+    }
+
+    /// A set of lines that goes on to this stage.
+    pub(super) fn push(&mut self, stage: usize, set: Option<RecordSet>) {
+        if let Some(set) = set.filter(|set| !set.is_empty()) {
+            self.work.push(Task::Run { stage, set, believe: true });
+        }
+    }
+
+    fn run_shared(
+        &mut self,
+        stage: usize,
+        set: RecordSet,
+        believe: bool,
+        shared: &mut SharedInstances,
+        ledger: &mut EntryLedger,
+    ) -> Result<(), Stop> {
+        let mut meter = Chain::meter(&self.armed, stage, &mut self.costs[stage], &mut self.events, ledger);
+        let guest = match shared.instance(&self.armed, stage, &mut meter) {
+            Ok(guest) => guest,
+            Err(fault) => return Err(Stop { task: Task::Run { stage, set, believe }, fault, stage }),
+        };
+        let first = self.stages[stage].next_seq;
+        match meter.run(guest, first, &set, &self.origin) {
+            Ok(answer) => {
+                self.stages[stage].next_seq += set.len() as u64;
+                let out = judge(answer.outcome, first, set);
+                meter.out(out.as_ref());
+                self.push(stage + 1, out);
+                Ok(())
+            }
+            Err(fault) => {
+                meter.ledger.recycles += 1;
+                shared.discard(&self.armed, stage);
+                self.failed(stage, set, believe, fault, first)
+            }
+        }
+    }
+
+    fn run_own(
+        &mut self,
+        stage: usize,
+        set: RecordSet,
+        believe: bool,
+        ledger: &mut EntryLedger,
+    ) -> Result<(), Stop> {
+        let mut meter = Chain::meter(&self.armed, stage, &mut self.costs[stage], &mut self.events, ledger);
+        let own = &mut self.stages[stage];
+        let first = own.next_seq;
+        let mut left = Some(set);
+        let ran = own.run(&self.armed.stages[stage], &mut left, &self.origin, &mut meter);
+        match ran {
+            Ok(Ran::Went(out)) => {
+                meter.out(out.as_ref());
+                if own.wants_save() {
+                    self.work.push(Task::Save { stage });
+                }
+                self.push(stage + 1, out);
+                Ok(())
+            }
+            Ok(Ran::Waking(rescued)) => {
+                self.work.extend(left.map(|set| Task::Run { stage, set, believe }));
+                self.push(stage + 1, rescued);
+                Ok(())
+            }
+            Ok(Ran::Failed(fault)) => {
+                meter.ledger.recycles += 1;
+                match left {
+                    Some(set) => self.failed(stage, set, believe, fault, first),
+                    None => Ok(()),
+                }
+            }
+            Err(unwell) => match left {
+                Some(set) => self.unwell(stage, Task::Run { stage, set, believe }, unwell),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// A tick or a flush of one stage.
+    fn release(&mut self, stage: usize, task: Task, ledger: &mut EntryLedger) -> Result<(), Stop> {
+        if self.armed.stages[stage].stateless {
+            return Ok(());
+        }
+        let mut meter = Chain::meter(&self.armed, stage, &mut self.costs[stage], &mut self.events, ledger);
+        let (own, armed) = (&mut self.stages[stage], &self.armed.stages[stage]);
+        let is_flush = matches!(task, Task::Flush { .. });
+        let ran = if is_flush {
+            own.flush(armed, &self.origin, &mut meter)
+        } else {
+            own.tick(armed, &self.origin, &mut meter)
+        };
+        match ran {
+            Ok(Ran::Went(out)) => {
+                meter.out(out.as_ref());
+                if own.wants_save() {
+                    self.work.push(Task::Save { stage });
+                }
+                self.push(stage + 1, out);
+                Ok(())
+            }
+            Ok(Ran::Waking(rescued)) => {
+                self.work.push(task);
+                self.push(stage + 1, rescued);
+                Ok(())
+            }
+            Ok(Ran::Failed(fault)) => {
+                meter.ledger.recycles += 1;
+                // Another tick comes by itself, and what the filter holds waits for it. There is no other flush.
+                if is_flush { self.flush_failed(stage, task, fault) } else { Ok(()) }
+            }
+            Err(unwell) => self.unwell(stage, task, unwell),
+        }
+    }
+
+    /// A call with these lines failed. `first`: the number of the first of them.
+    fn failed(
+        &mut self,
+        stage: usize,
+        mut set: RecordSet,
+        believe: bool,
+        fault: Fault,
+        first: u64,
+    ) -> Result<(), Stop> {
+        if set.len() > 1 {
+            self.cut(stage, set, believe, &fault, first);
+            return Ok(());
+        }
+        match self.armed.stages[stage].plan.on_error {
+            OnError::Block => return Err(Stop { task: Task::Run { stage, set, believe }, fault, stage }),
+            OnError::Pass => {
+                self.came.passed_lines += 1;
+                self.push(stage + 1, Some(set));
+            }
+            OnError::Drop => self.came.dropped.append(&mut set.sources),
+            OnError::DeadLetter => self.bury(stage, &set, &fault),
+        }
+        Ok(())
+    }
+
+    /// Cuts a piece around the line that the guest named, or in halves.
+    fn cut(&mut self, stage: usize, mut set: RecordSet, believe: bool, fault: &Fault, first: u64) {
+        let named = fault.line.and_then(|line| usize::try_from(line.checked_sub(first)?).ok());
+        let mut push = |set: RecordSet, believe| {
+            if !set.is_empty() {
+                self.work.push(Task::Run { stage, set, believe });
+            }
+        };
+        match named.filter(|named| believe && *named < set.len()) {
+            Some(named) => {
+                let mut line = pieces::split_off(&mut set, named);
+                push(pieces::split_off(&mut line, 1), false);
+                push(line, false);
+                push(set, false);
+            }
+            None => {
+                let half = set.len() / 2;
+                push(pieces::split_off(&mut set, half), true);
+                push(set, true);
+            }
+        }
+    }
+
+    /// The file is finished and the filter does not let go of what it holds: `on_error` is for these lines.
+    fn flush_failed(&mut self, stage: usize, task: Task, fault: Fault) -> Result<(), Stop> {
+        let policy = self.armed.stages[stage].plan.on_error;
+        if policy == OnError::Block || self.stages[stage].holds_ancient() {
+            return Err(Stop { task, fault, stage });
+        }
+        let open = self.stages[stage].forget();
+        match policy {
+            OnError::Block => {}
+            OnError::Pass => {
+                self.came.passed_lines += open.iter().map(|set| set.len() as u64).sum::<u64>();
+                for set in open.into_iter().rev() {
+                    self.push(stage + 1, Some(set));
+                }
+            }
+            OnError::Drop => self.came.dropped.extend(open.iter().flat_map(|set| &set.sources)),
+            OnError::DeadLetter => open.iter().for_each(|set| self.bury(stage, set, &fault)),
+        }
+        Ok(())
+    }
+
+    /// The instance cannot be had.
+    fn unwell(&mut self, stage: usize, task: Task, unwell: Unwell) -> Result<(), Stop> {
+        let policy = self.armed.stages[stage].plan.on_error;
+        match unwell {
+            Unwell::State(_) if policy != OnError::Block && !self.stages[stage].holds_ancient() => {
+                // It does not take back what it knew. The lines it held are new input for a fresh instance.
+                let open = self.stages[stage].forget();
+                self.work.push(task);
+                for set in open.into_iter().rev() {
+                    self.push(stage, Some(set));
+                }
+                Ok(())
+            }
+            Unwell::Start(fault) | Unwell::State(fault) => Err(Stop { task, fault, stage }),
+        }
+    }
+
+    fn bury(&mut self, stage: usize, set: &RecordSet, fault: &Fault) {
+        let plan = &self.armed.stages[stage].plan;
+        for i in 0..set.len() {
+            self.came.dead_letters.push(DeadLetter {
+                source: set.sources[i],
+                line: set.value(i).to_vec(),
+                stage,
+                filter: plan.name.clone(),
+                digest: plan.module.digest,
+                kind: fault.kind,
+                message: fault.message.clone(),
+                count: Default::default(),
+            });
+        }
+    }
+}
+
+/// What of the lines goes on after a stateless filter's verdict: every line is judged alone.
+fn judge(outcome: Outcome, first: u64, mut set: RecordSet) -> Option<RecordSet> {
+    match outcome {
+        Outcome::KeepAll => Some(set),
+        Outcome::DropAll => None,
+        Outcome::Keep(mask) => {
+            pieces::keep(&mut set, &mask);
+            Some(set)
+        }
+        Outcome::Emit(output) => {
+            // The engine has checked that every source is a line of this call; a wrong one would count for the last.
+            let last = set.len() - 1;
+            let line = |seq: u64| usize::try_from(seq.saturating_sub(first)).map_or(last, |i| i.min(last));
+            let inherit = |seq: u64| set.extras.as_deref().map(|extras| (extras, line(seq)));
+            let inherit: Option<super::extras::Inherit<'_>> = if set.extras.is_some() { Some(&inherit) } else { None };
+            Some(pieces::emitted(output, |seq| set.sources[line(seq)], inherit))
+        }
+    }
+}

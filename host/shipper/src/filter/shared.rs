@@ -1,0 +1,86 @@
+//! Instances of stateless filters: one for each place of each entry's chain on a shard, whatever the number of files.
+//!
+//! A fault throws an instance away for all of them; the next call starts another. While streams take over a new plan
+//! one after the other, the old and the new instance live side by side.
+
+use super::armory::{ArmedChain, ArmedStage};
+use super::guest::Guest;
+use super::meter::Meter;
+use crate::model::EntryName;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tailmill_engine::Fault;
+
+/// Instances that one place of an entry may have at the same time: the one in force and the one that takes over.
+const VERSIONS_MAX: usize = 2;
+
+/// See the module. Owned by a shard.
+#[derive(Default)]
+pub struct SharedInstances {
+    places: HashMap<(EntryName, usize), Vec<Version>>,
+}
+
+struct Version {
+    armed: Arc<ArmedChain>,
+    /// `None`: it failed, and nobody asked for another yet.
+    guest: Option<Box<dyn Guest>>,
+}
+
+impl SharedInstances {
+    /// None yet.
+    pub fn new() -> Self {
+        SharedInstances::default()
+    }
+
+    /// Lets go of what belongs to an entry that has no stream on this shard any more.
+    pub fn forget(&mut self, entry: &str) {
+        self.places.retain(|(name, _), _| **name != *entry);
+    }
+
+    /// Number of live instances.
+    pub fn len(&self) -> usize {
+        self.places.values().flatten().filter(|version| version.guest.is_some()).count()
+    }
+
+    /// Whether there is no live instance.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The instance for a place, started if need be. A fault: it does not start.
+    pub(super) fn instance(
+        &mut self,
+        armed: &Arc<ArmedChain>,
+        place: usize,
+        meter: &mut Meter<'_>,
+    ) -> Result<&mut dyn Guest, Fault> {
+        let slot = self.slot(armed, place);
+        let stage: &ArmedStage = &armed.stages[place];
+        let guest = match slot.take() {
+            Some(guest) => guest,
+            None => meter.start(&*stage.starter)?,
+        };
+        Ok(&mut **slot.insert(guest))
+    }
+
+    /// The instance failed.
+    pub(super) fn discard(&mut self, armed: &Arc<ArmedChain>, place: usize) {
+        *self.slot(armed, place) = None;
+    }
+
+    fn slot(&mut self, armed: &Arc<ArmedChain>, place: usize) -> &mut Option<Box<dyn Guest>> {
+        let versions = self.places.entry((armed.entry.name.clone(), place)).or_default();
+        let known = versions.iter().position(|version| {
+            Arc::ptr_eq(&version.armed, armed)
+                || (place < version.armed.stages.len() && version.armed.same_stage(place, armed, place))
+        });
+        let at = known.unwrap_or_else(|| {
+            if versions.len() == VERSIONS_MAX {
+                versions.remove(0);
+            }
+            versions.push(Version { armed: armed.clone(), guest: None });
+            versions.len() - 1
+        });
+        &mut versions[at].guest
+    }
+}

@@ -1,0 +1,499 @@
+//! One place of a stream's chain, for a filter that has an instance of its own.
+//!
+//! In: sets of lines, ticks, flushes, one engine call each. Out: what goes on to the next place. It numbers the lines
+//! it takes (only lines of calls that succeeded count, so the numbers have no gaps), turns the filter's numbers back
+//! into file offsets, and keeps what is needed to build the instance again:
+//!
+//! ```text
+//!   Down ── start, load saved state ──> Replaying ── every kept call again ──> Up ── fault ──> Down
+//! ```
+//!
+//! What a replayed call answers was sent on before and is thrown away, except for lines that had not gone on and that
+//! the old instance held: should a filter not be deterministic, they would be lost otherwise.
+
+use super::armory::ArmedStage;
+use super::backlog::{Backlog, Entry};
+use super::guest::Guest;
+use super::meter::Meter;
+use super::pieces;
+use crate::model::RecordSet;
+use std::time::{Duration, Instant};
+use tailmill_engine::{Answer, Fault, FaultKind, Mask, Origin, Outcome, Output, Released};
+use tailmill_tail::FileOffset;
+
+/// Memory that held lines of one stage may pin. The count of held lines is the engine's to limit.
+pub(super) const HELD_BYTES_MAX: usize = 16 << 20;
+/// A stage that can save does so after so many calls …
+const SAVE_AFTER_CALLS: usize = 16;
+/// … or so many bytes of lines, so that a fault costs little to come back from.
+const SAVE_AFTER_BYTES: u64 = 4 << 20;
+
+/// See the module.
+pub(super) struct Stage {
+    pub life: Life,
+    /// Number of the next line.
+    pub next_seq: u64,
+    /// The oldest line that the filter holds, by number and by file offset.
+    held: Option<u64>,
+    pub held_offset: Option<FileOffset>,
+    /// Lines that are only in a restored state: their numbers are below the first, they began at the second or later.
+    ancient: Option<(u64, FileOffset)>,
+    pub saved: Option<Saved>,
+    pub backlog: Backlog,
+    unsaved_bytes: u64,
+    /// The filter can save. Given up when saving fails for so long that the backlog would burst.
+    pub saves: bool,
+    pub every: Option<Duration>,
+    pub next_tick: Option<Instant>,
+    /// Where the last line came from: for output that names a line that is no longer known.
+    pub last_source: FileOffset,
+    /// The filter is the first of its chain: file offsets rise with numbers.
+    first_in_chain: bool,
+}
+
+/// What the filter saved, and the numbers that went with it.
+pub(super) struct Saved {
+    pub state: Vec<u8>,
+    next_seq: u64,
+    held: Option<u64>,
+}
+
+/// The instance.
+pub(super) enum Life {
+    Down,
+    Replaying {
+        guest: Box<dyn Guest>,
+        /// Which kept call is next.
+        next: usize,
+    },
+    Up(Box<dyn Guest>),
+}
+
+/// An instance that could not be had.
+pub(super) enum Unwell {
+    /// It does not start.
+    Start(Fault),
+    /// It does not take its saved state or the calls since then.
+    State(Fault),
+}
+
+/// What one call to a stage came to.
+pub(super) enum Ran {
+    /// The instance is not there yet (one call was made for it); these lines turned up on the way. Try again.
+    Waking(Option<RecordSet>),
+    /// Done; these lines go on.
+    Went(Option<RecordSet>),
+    /// The call failed; the instance is gone.
+    Failed(Fault),
+}
+
+impl Stage {
+    pub(super) fn new(armed: &ArmedStage, place: usize, next_seq: u64) -> Stage {
+        Stage {
+            life: Life::Down,
+            next_seq,
+            held: None,
+            held_offset: None,
+            ancient: None,
+            saved: None,
+            backlog: Backlog::default(),
+            unsaved_bytes: 0,
+            saves: armed.has_state,
+            every: None,
+            next_tick: None,
+            last_source: 0,
+            first_in_chain: place == 0,
+        }
+    }
+
+    /// Goes on from a saved state. `held`: where the oldest line inside it began.
+    pub(super) fn restore(&mut self, state: Vec<u8>, next_seq: u64, held: Option<FileOffset>, at: FileOffset) {
+        // Which number the oldest held line had is not in a snapshot. Any from 0 on may be named.
+        self.held = held.map(|_| 0);
+        self.saved = Some(Saved { state, next_seq, held: self.held });
+        self.next_seq = next_seq;
+        self.held_offset = held;
+        self.ancient = held.map(|held| (next_seq, held));
+        self.last_source = at;
+    }
+
+    /// Goes on in a chain of another shape, or with another module.
+    pub(super) fn moved(mut self, armed: &ArmedStage, place: usize) -> Stage {
+        self.saves = armed.has_state;
+        self.first_in_chain = place == 0;
+        self
+    }
+
+    /// Whether there is, or should be, an instance with something in it.
+    pub(super) fn is_in_use(&self) -> bool {
+        !matches!(self.life, Life::Down) || self.saved.is_some() || !self.backlog.is_empty()
+    }
+
+    /// Whether it holds lines that are nowhere else than in its saved state.
+    pub(super) fn holds_ancient(&self) -> bool {
+        matches!((self.held, self.ancient), (Some(held), Some((below, _))) if held < below)
+    }
+
+    /// Whether so much happened since the last save that another one is due.
+    pub(super) fn wants_save(&self) -> bool {
+        self.saves && (self.backlog.since_save() >= SAVE_AFTER_CALLS || self.unsaved_bytes >= SAVE_AFTER_BYTES)
+    }
+
+    /// Makes one call towards an instance that is up. `None`: it is up.
+    pub(super) fn wake(
+        &mut self,
+        armed: &ArmedStage,
+        origin: &Origin,
+        meter: &mut Meter<'_>,
+    ) -> Result<Option<Option<RecordSet>>, Unwell> {
+        match std::mem::replace(&mut self.life, Life::Down) {
+            Life::Up(guest) => {
+                self.life = Life::Up(guest);
+                Ok(None)
+            }
+            Life::Down => {
+                let (guest, every) = start(armed, self.saved.as_ref(), meter)?;
+                self.set_every(every, Instant::now());
+                self.life = self.beginning(guest, true);
+                Ok(Some(None))
+            }
+            Life::Replaying { guest, next } => self.replay(guest, next, origin, meter).map(Some),
+        }
+    }
+
+    /// Runs lines. `set` is left as it was when they have to be run again, and empty otherwise.
+    pub(super) fn run(
+        &mut self,
+        armed: &ArmedStage,
+        set: &mut Option<RecordSet>,
+        origin: &Origin,
+        meter: &mut Meter<'_>,
+    ) -> Result<Ran, Unwell> {
+        if let Some(rescued) = self.wake(armed, origin, meter)? {
+            return Ok(Ran::Waking(rescued));
+        }
+        let (Life::Up(guest), Some(lines)) = (&mut self.life, set.as_ref()) else { return Ok(Ran::Waking(None)) };
+        let result = meter.run(&mut **guest, self.next_seq, lines, origin);
+        match result.and_then(|answer| meter.check(self.check_held(lines, answer))) {
+            Ok(answer) => {
+                let out = set.take().and_then(|set| self.absorb(set, answer));
+                Ok(Ran::Went(out))
+            },
+            Err(fault) => Ok(self.fail(fault)),
+        }
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self, armed: &ArmedStage, origin: &Origin, meter: &mut Meter<'_>) -> Result<Ran, Unwell> {
+        self.release(armed, origin, meter, Entry::Tick)
+    }
+
+    /// The file is finished.
+    pub(super) fn flush(&mut self, armed: &ArmedStage, origin: &Origin, meter: &mut Meter<'_>) -> Result<Ran, Unwell> {
+        self.release(armed, origin, meter, Entry::Flush)
+    }
+
+    /// Saves the state. `None`: there is nothing that can be saved now.
+    pub(super) fn save(&mut self, meter: &mut Meter<'_>) -> Option<Fault> {
+        let Life::Up(guest) = &mut self.life else { return None };
+        self.unsaved_bytes = 0;
+        match meter.call(&mut **guest, |guest| guest.save()) {
+            Ok(Some(state)) => {
+                self.saved = Some(Saved { state, next_seq: self.next_seq, held: self.held });
+                self.backlog.saved();
+                self.trim();
+                None
+            }
+            Ok(None) => {
+                self.saves = false;
+                self.trim();
+                None
+            }
+            Err(fault) => {
+                self.life = Life::Down;
+                Some(fault)
+            }
+        }
+    }
+
+    /// Gives up what the instance knew. Returns the lines that it still held, as they came in: they are new input, for
+    /// this stage or a later one. Must not be called while it holds ancient lines.
+    pub(super) fn forget(&mut self) -> Vec<RecordSet> {
+        let open = self.backlog.take_open(self.held);
+        self.life = Life::Down;
+        self.saved = None;
+        self.unsaved_bytes = 0;
+        self.ancient = None;
+        self.set_held(None);
+        open
+    }
+
+    /// Takes over what an instance said about its ticks when it started.
+    pub(super) fn set_every(&mut self, every: Option<Duration>, now: Instant) {
+        self.every = every;
+        self.next_tick = every.map(|every| self.next_tick.unwrap_or(now + every).min(now + every));
+    }
+
+    fn release(
+        &mut self,
+        armed: &ArmedStage,
+        origin: &Origin,
+        meter: &mut Meter<'_>,
+        what: Entry,
+    ) -> Result<Ran, Unwell> {
+        if !self.is_in_use() {
+            return Ok(Ran::Went(None));
+        }
+        if let Some(rescued) = self.wake(armed, origin, meter)? {
+            return Ok(Ran::Waking(rescued));
+        }
+        let Life::Up(guest) = &mut self.life else { return Ok(Ran::Waking(None)) };
+        let is_tick = matches!(what, Entry::Tick);
+        match meter.call(&mut **guest, |guest| if is_tick { guest.tick(origin) } else { guest.flush(origin) }) {
+            Ok(released) => {
+                if self.saves || !self.backlog.is_empty() {
+                    if is_tick { self.backlog.push_tick() } else { self.backlog.push_flush() }
+                }
+                Ok(Ran::Went(self.absorb_released(released, meter)))
+            }
+            Err(fault) => Ok(self.fail(fault)),
+        }
+    }
+
+    fn fail(&mut self, fault: Fault) -> Ran {
+        self.life = Life::Down;
+        Ran::Failed(fault)
+    }
+
+    /// Held lines pin memory: beyond the bound the answer is as good as broken.
+    fn check_held(&self, lines: &RecordSet, answer: Answer) -> Result<Answer, Fault> {
+        let Some(held) = answer.oldest_held else { return Ok(answer) };
+        let pinned = self.backlog.pinned_from(held) + pieces::columns_bytes(lines);
+        if pinned <= HELD_BYTES_MAX {
+            return Ok(answer);
+        }
+        let message = format!("the filter holds lines back that pin {pinned} bytes; at most {HELD_BYTES_MAX} are allowed");
+        Err(Fault { kind: FaultKind::BrokenAnswer, line: None, message })
+    }
+
+    fn absorb(&mut self, mut set: RecordSet, answer: Answer) -> Option<RecordSet> {
+        let (first, len) = (self.next_seq, set.len());
+        self.next_seq += len as u64;
+        self.last_source = set.sources.last().copied().unwrap_or(self.last_source);
+        self.unsaved_bytes += set.value_bytes();
+        let keep_input = self.saves || answer.oldest_held.is_some();
+        let mut sources = Vec::new();
+        let (out, gone, input) = match answer.outcome {
+            Outcome::KeepAll if keep_input => (Some(set.clone()), pieces::uniform(len, true), Some(set)),
+            Outcome::KeepAll => (Some(set), Mask::default(), None),
+            Outcome::DropAll => (None, pieces::uniform(len, false), keep_input.then_some(set)),
+            Outcome::Keep(mask) => {
+                let input = keep_input.then(|| set.clone());
+                pieces::keep(&mut set, &mask);
+                (Some(set), mask, input)
+            }
+            Outcome::Emit(output) => {
+                if keep_input {
+                    sources.clone_from(&output.sources);
+                }
+                let out = self.rewrite(output, Some((first, &set)));
+                (Some(out), pieces::uniform(len, false), keep_input.then_some(set))
+            }
+        };
+        if let Some(input) = input {
+            self.backlog.push_lines(first, input, gone);
+            for seq in sources {
+                self.backlog.mark_gone(seq);
+            }
+        }
+        self.set_held(answer.oldest_held);
+        self.trim();
+        out.filter(|out| !out.is_empty())
+    }
+
+    fn absorb_released(&mut self, released: Released, meter: &mut Meter<'_>) -> Option<RecordSet> {
+        let had = self.held;
+        let out = released.output.filter(|output| !output.starts.is_empty()).map(|output| {
+            meter.emitted(output.starts.len());
+            for &seq in &output.sources {
+                self.backlog.mark_gone(seq);
+            }
+            self.rewrite(output, None)
+        });
+        self.set_held(released.oldest_held);
+        if out.is_some() || had != self.held {
+            // Time has passed for this instance and will not have passed for the next one: replaying cannot bring this
+            // moment back, only a saved state can.
+            self.unsaved_bytes = SAVE_AFTER_BYTES;
+        }
+        self.trim();
+        out
+    }
+
+    /// A filter's output with file offsets in place of numbers. `current`: the lines of this call.
+    fn rewrite(&self, output: Output, current: Option<(u64, &RecordSet)>) -> RecordSet {
+        let unordered = !self.first_in_chain && !self.is_rising(current);
+        let floors = if unordered { self.floors(&output, current) } else { (0, Vec::new()) };
+        let offset = |seq: u64| match seq.checked_sub(floors.0).and_then(|i| floors.1.get(i as usize)) {
+            Some(floor) => *floor,
+            None => self.offset(seq, current),
+        };
+        let inherit = |seq: u64| match current {
+            Some((first, set)) if seq >= first => set.extras.as_deref().map(|extras| (extras, (seq - first) as usize)),
+            _ => self.backlog.extras(seq),
+        };
+        let extras = self.backlog.has_extras() || current.is_some_and(|(_, set)| set.extras.is_some());
+        pieces::emitted(output, offset, extras.then_some(&inherit))
+    }
+
+    fn offset(&self, seq: u64, current: Option<(u64, &RecordSet)>) -> FileOffset {
+        if let Some((first, set)) = current
+            && let Some(source) = seq.checked_sub(first).and_then(|i| set.sources.get(i as usize))
+        {
+            return *source;
+        }
+        match (self.backlog.offset(seq), self.ancient) {
+            (Some(offset), _) => offset,
+            (None, Some((below, offset))) if seq < below => offset,
+            _ => self.held_offset.unwrap_or(self.last_source),
+        }
+    }
+
+    fn is_rising(&self, current: Option<(u64, &RecordSet)>) -> bool {
+        current.is_none_or(|(_, set)| {
+            set.sources.is_sorted()
+                && set.sources.first().is_none_or(|first| self.backlog.last_source().is_none_or(|last| last <= *first))
+        }) && self.backlog.is_rising()
+    }
+
+    /// An earlier stage changed the order of lines: the line with the least number is not the one that came first in
+    /// the file. So a joined line counts from the least offset that any line from its source on has.
+    fn floors(&self, output: &Output, current: Option<(u64, &RecordSet)>) -> (u64, Vec<FileOffset>) {
+        let Some(&low) = output.sources.iter().min() else { return (0, Vec::new()) };
+        let mut floors: Vec<_> = (low..self.next_seq).map(|seq| self.offset(seq, current)).collect();
+        let mut least = FileOffset::MAX;
+        for floor in floors.iter_mut().rev() {
+            least = least.min(*floor);
+            *floor = least;
+        }
+        (low, floors)
+    }
+
+    fn set_held(&mut self, held: Option<u64>) {
+        self.held = held;
+        if !self.holds_ancient() {
+            self.ancient = None;
+        }
+        self.held_offset = held.map(|held| match self.ancient {
+            Some((below, offset)) => self.backlog.oldest_from(below).map_or(offset, |oldest| oldest.min(offset)),
+            None => self.backlog.oldest_from(held).unwrap_or(self.last_source),
+        });
+    }
+
+    fn trim(&mut self) {
+        self.backlog.trim(self.held, self.saves);
+        if self.saves && self.backlog.pinned_from(0) > 2 * HELD_BYTES_MAX && !self.holds_ancient() {
+            // Saving has failed for a long time. Lines are never lost by this, only what else the filter remembers.
+            self.saves = false;
+            self.saved = None;
+            self.backlog.uncover();
+            self.backlog.trim(self.held, false);
+        }
+    }
+
+    /// One kept call again, or the end of it.
+    fn replay(
+        &mut self,
+        mut guest: Box<dyn Guest>,
+        next: usize,
+        origin: &Origin,
+        meter: &mut Meter<'_>,
+    ) -> Result<Option<RecordSet>, Unwell> {
+        let (rescued, now_held) = match self.backlog.replay(next) {
+            None => {
+                self.life = Life::Up(guest);
+                return Ok(None);
+            }
+            Some(Entry::Lines(kept)) => {
+                let lines = pieces::lines(&kept.set);
+                let answer =
+                    meter.call(&mut *guest, |guest| guest.run(kept.first, lines, origin)).map_err(Unwell::State)?;
+                let (first, set) = (kept.first, kept.set.clone());
+                (self.rescue(answer.outcome, first, set), answer.oldest_held)
+            }
+            Some(entry) => {
+                let is_tick = matches!(entry, Entry::Tick);
+                let again = |guest: &mut dyn Guest| if is_tick { guest.tick(origin) } else { guest.flush(origin) };
+                let released = meter.call(&mut *guest, again).map_err(Unwell::State)?;
+                let rescued = released.output.and_then(|output| self.rescue_output(output, None));
+                (rescued, released.oldest_held)
+            }
+        };
+        if self.backlog.replay(next + 1).is_some() {
+            self.life = Life::Replaying { guest, next: next + 1 };
+        } else {
+            self.life = Life::Up(guest);
+            self.set_held(now_held);
+            self.trim();
+        }
+        Ok(rescued)
+    }
+
+    /// Life with an instance that was just started. `replays`: the calls since its state was saved are to be repeated.
+    pub(super) fn beginning(&self, guest: Box<dyn Guest>, replays: bool) -> Life {
+        if replays && self.backlog.replay(0).is_some() { Life::Replaying { guest, next: 0 } } else { Life::Up(guest) }
+    }
+
+    /// The lines of a replayed answer that had not gone on and were held.
+    fn rescue(&mut self, outcome: Outcome, first: u64, mut set: RecordSet) -> Option<RecordSet> {
+        let mut mask = match outcome {
+            Outcome::KeepAll => pieces::uniform(set.len(), true),
+            Outcome::DropAll => return None,
+            Outcome::Keep(mask) => mask,
+            Outcome::Emit(output) => return self.rescue_output(output, Some((first, &set))),
+        };
+        mask = self.only_missing(&mask, |i| first + i as u64);
+        pieces::keep(&mut set, &mask);
+        (!set.is_empty()).then_some(set)
+    }
+
+    fn rescue_output(&mut self, output: Output, current: Option<(u64, &RecordSet)>) -> Option<RecordSet> {
+        let seqs = output.sources.clone();
+        let mut out = self.rewrite(output, current);
+        let mask = self.only_missing(&pieces::uniform(out.len(), true), |i| seqs[i]);
+        pieces::keep(&mut out, &mask);
+        (!out.is_empty()).then_some(out)
+    }
+
+    fn only_missing(&mut self, mask: &Mask, seq: impl Fn(usize) -> u64) -> Mask {
+        let mut missing = pieces::uniform(mask.len, false);
+        let Some(held) = self.held else { return missing };
+        let wanted: Vec<usize> = (0..mask.len)
+            .filter(|&i| pieces::is_set(mask, i) && seq(i) >= held && !self.backlog.is_gone(seq(i)))
+            .collect();
+        for i in wanted {
+            pieces::set(&mut missing, i);
+            self.backlog.mark_gone(seq(i));
+        }
+        missing
+    }
+}
+
+/// A new instance, with this state if there is one, and how often it wants a tick.
+pub(super) fn start(
+    armed: &ArmedStage,
+    saved: Option<&Saved>,
+    meter: &mut Meter<'_>,
+) -> Result<(Box<dyn Guest>, Option<Duration>), Unwell> {
+    let mut guest = meter.start(&*armed.starter).map_err(Unwell::Start)?;
+    let mut every = None;
+    if armed.has_ticks {
+        // A filter that asks for a tick every 0 ms gets one every millisecond.
+        every = meter.call(&mut *guest, |guest| guest.every_ms()).map_err(Unwell::Start)?;
+    }
+    if let Some(saved) = saved {
+        let load = |guest: &mut dyn Guest| guest.load_state(&saved.state, saved.next_seq, saved.held);
+        meter.call(&mut *guest, load).map_err(Unwell::State)?;
+    }
+    Ok((guest, every.map(|ms| Duration::from_millis(u64::from(ms.max(1))))))
+}

@@ -1,0 +1,417 @@
+//! A new plan in a running chain, snapshots, and going on from one.
+//!
+//! A swap prepares everything that can fail on the side and only then changes the chain. A stage that says the same as
+//! before keeps its instance. A changed one starts anew and gets the saved state of the old one, or, when one of the
+//! two cannot save, the lines that the old one held, as its first input. A stage that is gone lets go of what it holds
+//! to the stages behind it.
+
+use super::armory::ArmedChain;
+use super::chain::{Chain, Task};
+use super::extras;
+use super::meter::Cost;
+use super::shared::SharedInstances;
+use super::stage::{Life, Stage, Unwell, start};
+use crate::checkpoint::StageSnapshot;
+use crate::model::RecordSet;
+use crate::observe::EntryLedger;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tailmill_engine::{Fault, FaultKind};
+use tailmill_tail::FileOffset;
+
+/// How a stage of the new chain begins.
+enum Beginning {
+    /// As another stage of the old chain, with its instance.
+    Goes { from: usize },
+    /// A changed filter that has the state of the old one. `replays`: the state is older than the old one's last call.
+    Takes { from: usize, guest: Guest, replays: bool },
+    /// A fresh instance; `from`: the lines that this old stage held are its first input.
+    Fresh { from: Option<usize>, guest: Option<Guest> },
+}
+
+type Guest = (Box<dyn super::guest::Guest>, Option<Duration>);
+
+impl Chain {
+    /// Whether this chain's state can be saved whole: some stage has state, and every one that may hold lines can save.
+    pub fn wants_snapshots(&self) -> bool {
+        let mut own = self.armed.stages.iter().zip(&self.stages).filter(|(armed, _)| !armed.stateless).peekable();
+        own.peek().is_some() && own.all(|(armed, stage)| armed.has_state && stage.saves)
+    }
+
+    /// The saved state of every stage, at the end of what was put in. `None`: not all of them can save, or the chain is
+    /// not idle. A fault costs an instance, no line.
+    pub fn snapshot(&mut self, ledger: &mut EntryLedger) -> Result<Option<Vec<StageSnapshot>>, Fault> {
+        if !self.is_idle() || !self.wants_snapshots() {
+            return Ok(None);
+        }
+        for place in 0..self.stages.len() {
+            if self.armed.stages[place].stateless {
+                continue;
+            }
+            while let Some(rescued) = self.wake(place, ledger).map_err(unwell_fault)? {
+                if rescued.is_some() {
+                    // Lines turned up that go on: the chain is not at rest. The shard finds it has work.
+                    self.unanswered = true;
+                    self.push(place + 1, rescued);
+                }
+            }
+            if self.unanswered {
+                return Ok(None);
+            }
+            let mut meter =
+                Chain::meter(&self.armed, place, &mut self.costs[place], &mut self.events, ledger);
+            if let Some(fault) = self.stages[place].save(&mut meter) {
+                meter.ledger.recycles += 1;
+                return Err(fault);
+            }
+        }
+        if !self.wants_snapshots() {
+            return Ok(None);
+        }
+        let snapshot = |(armed, stage): (&super::armory::ArmedStage, &Stage)| StageSnapshot {
+            name: armed.plan.name.to_string(),
+            digest: armed.plan.module.digest,
+            state: stage.saved.as_ref().map(|saved| saved.state.clone()).unwrap_or_default(),
+            next_seq: stage.next_seq,
+            oldest_held: stage.held_offset,
+        };
+        Ok(Some(self.armed.stages.iter().zip(&self.stages).map(snapshot).collect()))
+    }
+
+    /// Goes on from a snapshot taken at `at`: every stage is started and has taken its state when this returns. On an
+    /// error the chain has seen nothing, and its stream can go on from the oldest line that the snapshot holds.
+    pub fn restore(
+        &mut self,
+        snapshot: &[StageSnapshot],
+        at: FileOffset,
+        ledger: &mut EntryLedger,
+    ) -> Result<(), Fault> {
+        self.restore_later(snapshot, at)?;
+        for place in 0..self.stages.len() {
+            while self.stages[place].saved.is_some() {
+                match self.wake(place, ledger) {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(unwell) => {
+                        self.reset();
+                        return Err(unwell_fault(unwell));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Chain::restore`], but instances are started when there is something for them to do: a filter that does not
+    /// take its state shows up as a blocked step.
+    pub fn restore_later(&mut self, snapshot: &[StageSnapshot], at: FileOffset) -> Result<(), Fault> {
+        self.reset();
+        let mut left = snapshot;
+        for place in 0..self.stages.len() {
+            let armed = &self.armed.stages[place];
+            let Some(found) = left.iter().position(|saved| *saved.name == *armed.plan.name) else { continue };
+            if let Some(lost) = left[..found].iter().find(|saved| saved.oldest_held.is_some()) {
+                let fault = homeless(&lost.name);
+                self.reset();
+                return Err(fault);
+            }
+            let saved = &left[found];
+            left = &left[found + 1..];
+            if armed.has_state {
+                self.stages[place].restore(saved.state.clone(), saved.next_seq, saved.oldest_held, at);
+            } else if saved.oldest_held.is_some() {
+                let fault = homeless(&saved.name);
+                self.reset();
+                return Err(fault);
+            }
+        }
+        if let Some(lost) = left.iter().find(|saved| saved.oldest_held.is_some()) {
+            let fault = homeless(&lost.name);
+            self.reset();
+            return Err(fault);
+        }
+        Ok(())
+    }
+
+    /// Forgets everything: the stream goes back to its mark and reads again. What was pending is no longer.
+    pub fn reset(&mut self) {
+        self.stages =
+            self.armed.stages.iter().enumerate().map(|(place, stage)| Stage::new(stage, place, 0)).collect();
+        self.work.clear();
+        self.came = Default::default();
+        self.window.clear();
+        self.unanswered = false;
+    }
+
+    /// Forgets everything and runs another chain from now on.
+    pub fn replace(&mut self, armed: Arc<ArmedChain>) {
+        self.costs = vec![Cost::default(); armed.stages.len()];
+        self.armed = armed;
+        self.reset();
+    }
+
+    /// Runs another chain from now on, at a batch boundary or while blocked. Lines may come out of it: step while the
+    /// chain is not idle. On an error the old chain stays in force and nothing was lost.
+    pub fn swap(
+        &mut self,
+        armed: Arc<ArmedChain>,
+        shared: &mut SharedInstances,
+        ledger: &mut EntryLedger,
+    ) -> Result<(), Fault> {
+        let pairs = pair(&self.armed, &armed);
+        for old in 0..self.stages.len() {
+            if !pairs.contains(&Some(old)) {
+                self.let_go(old, ledger)?;
+            }
+        }
+        let mut beginnings = Vec::with_capacity(pairs.len());
+        for (new, from) in pairs.iter().enumerate() {
+            beginnings.push(self.begin(&armed, new, *from, shared, ledger)?);
+        }
+        self.commit(armed, &pairs, beginnings, ledger);
+        Ok(())
+    }
+
+    /// Prepares a stage of the new chain without touching the old one.
+    fn begin(
+        &mut self,
+        armed: &Arc<ArmedChain>,
+        new: usize,
+        from: Option<usize>,
+        shared: &mut SharedInstances,
+        ledger: &mut EntryLedger,
+    ) -> Result<Beginning, Fault> {
+        let from = from.filter(|old| !self.armed.stages[*old].stateless);
+        let to = &armed.stages[new];
+        let (mut cost, old_armed) = (Cost::default(), self.armed.clone());
+        if to.stateless {
+            let mut meter = Chain::meter(armed, new, &mut cost, &mut self.events, ledger);
+            shared.instance(armed, new, &mut meter)?;
+            self.can_feed(from)?;
+            return Ok(Beginning::Fresh { from, guest: None });
+        }
+        let Some(old) = from.filter(|old| self.stages[*old].is_in_use()) else {
+            let mut meter = Chain::meter(armed, new, &mut cost, &mut self.events, ledger);
+            // Started only to see that it does: an idle stream of a big chain costs nothing.
+            start(to, None, &mut meter).map_err(unwell_fault)?;
+            return Ok(Beginning::Fresh { from, guest: None });
+        };
+        if old_armed.same_stage(old, armed, new) {
+            return Ok(Beginning::Goes { from: old });
+        }
+        if self.stages[old].saves && to.has_state {
+            let mut meter = Chain::meter(&old_armed, old, &mut self.costs[old], &mut self.events, ledger);
+            let stage = &mut self.stages[old];
+            if stage.save(&mut meter).is_some() {
+                meter.ledger.recycles += 1;
+            }
+            let replays = !matches!(stage.life, Life::Up(_));
+            let mut meter = Chain::meter(armed, new, &mut cost, &mut self.events, ledger);
+            let guest = start(to, stage.saved.as_ref(), &mut meter).map_err(unwell_fault)?;
+            return Ok(Beginning::Takes { from: old, guest, replays });
+        }
+        self.can_feed(from)?;
+        let mut meter = Chain::meter(armed, new, &mut cost, &mut self.events, ledger);
+        let guest = start(to, None, &mut meter).map_err(unwell_fault)?;
+        Ok(Beginning::Fresh { from, guest: Some(guest) })
+    }
+
+    /// Whether the lines that an old stage holds can be given to another one.
+    fn can_feed(&self, from: Option<usize>) -> Result<(), Fault> {
+        match from.filter(|old| self.stages[*old].holds_ancient()) {
+            Some(old) => Err(homeless(&self.armed.stages[old].plan.name)),
+            None => Ok(()),
+        }
+    }
+
+    /// A stage that the new chain does not have lets go of what it holds, as at the end of a file.
+    fn let_go(&mut self, old: usize, ledger: &mut EntryLedger) -> Result<(), Fault> {
+        if self.stages[old].held_offset.is_none() {
+            return Ok(());
+        }
+        if self.armed.stages[old].has_finish {
+            while self.stages[old].held_offset.is_some() {
+                let mut meter =
+                    Chain::meter(&self.armed, old, &mut self.costs[old], &mut self.events, ledger);
+                let ran = self.stages[old].flush(&self.armed.stages[old], &self.origin, &mut meter);
+                let (out, again) = match ran {
+                    Ok(super::stage::Ran::Went(out)) => (out, false),
+                    Ok(super::stage::Ran::Waking(out)) => (out, true),
+                    // What it does not let go of goes on as it came in.
+                    Ok(super::stage::Ran::Failed(_)) | Err(_) => (None, false),
+                };
+                self.insert(old + 1, out.into_iter().collect());
+                if !again {
+                    break;
+                }
+            }
+        }
+        self.can_feed(Some(old))
+    }
+
+    /// Nothing can fail from here on.
+    fn commit(
+        &mut self,
+        armed: Arc<ArmedChain>,
+        pairs: &[Option<usize>],
+        beginnings: Vec<Beginning>,
+        ledger: &mut EntryLedger,
+    ) {
+        let old_armed = std::mem::replace(&mut self.armed, armed);
+        let old_costs = std::mem::take(&mut self.costs);
+        let mut old: Vec<Option<Stage>> = std::mem::take(&mut self.stages).into_iter().map(Some).collect();
+        let mut fed: Vec<(usize, Vec<RecordSet>)> = Vec::new();
+        for (new, beginning) in beginnings.into_iter().enumerate() {
+            let to = self.armed.stages[new].clone();
+            let changed = pairs[new].is_none_or(|from| !old_armed.same_stage(from, &self.armed, new));
+            if changed {
+                ledger.filter(new, &to.plan.name, to.plan.module.digest).swaps += 1;
+            }
+            let kept_cost = pairs[new].filter(|_| !changed).map(|from| old_costs[from]);
+            self.costs.push(kept_cost.unwrap_or_default());
+            let next_seq = pairs[new].and_then(|from| old[from].as_ref()).map_or(0, |stage| stage.next_seq);
+            let stage = match beginning {
+                Beginning::Goes { from } => old[from].take().map(|stage| stage.moved(&to, new)),
+                Beginning::Takes { from, guest, replays } => old[from].take().map(|stage| {
+                    let mut stage = stage.moved(&to, new);
+                    stage.become_instance(guest, replays);
+                    stage
+                }),
+                Beginning::Fresh { from, guest } => {
+                    let mut stage = Stage::new(&to, new, next_seq);
+                    if let Some(guest) = guest {
+                        stage.become_instance(guest, false);
+                    }
+                    if let Some(mut gone) = from.and_then(|from| old[from].take()) {
+                        stage.last_source = gone.last_source;
+                        fed.push((new, gone.forget()));
+                    }
+                    Some(stage)
+                }
+            };
+            self.stages.push(stage.unwrap_or_else(|| Stage::new(&to, new, next_seq)));
+        }
+        let places = Places { pairs, len: old.len() };
+        for (from, stage) in old.into_iter().enumerate() {
+            if let Some(mut stage) = stage {
+                fed.push((places.of(from), stage.forget()));
+            }
+        }
+        self.move_work(&places, fed);
+        self.retarget(&old_armed);
+    }
+
+    /// Waiting work finds its place in the new chain, and held lines that are fed among it.
+    fn move_work(&mut self, places: &Places<'_>, mut fed: Vec<(usize, Vec<RecordSet>)>) {
+        let mut flushing = false;
+        let mut work = Vec::with_capacity(self.work.len());
+        for task in std::mem::take(&mut self.work) {
+            match task {
+                Task::Run { stage, set, believe } => work.push(Task::Run { stage: places.of(stage), set, believe }),
+                Task::Flush { .. } => flushing = true,
+                // The next tick and the next save come by themselves.
+                Task::Tick { .. } | Task::Save { .. } => {}
+            }
+        }
+        if flushing {
+            self.work.extend((0..self.stages.len()).rev().map(|stage| Task::Flush { stage }));
+        }
+        self.work.append(&mut work);
+        fed.sort_by_key(|(stage, _)| *stage);
+        for (stage, sets) in fed {
+            self.insert(stage, sets);
+        }
+    }
+
+    /// Lines that wait for a stage: before all that waits for it already, behind what waits for later stages.
+    fn insert(&mut self, stage: usize, sets: Vec<RecordSet>) {
+        let later = |task: &Task| matches!(task, Task::Run { stage: at, .. } if *at > stage);
+        let at = self.work.iter().position(later).unwrap_or(self.work.len());
+        let tasks: Vec<Task> = sets
+            .into_iter()
+            .rev()
+            .filter(|set| !set.is_empty())
+            .map(|set| Task::Run { stage, set, believe: true })
+            .collect();
+        self.unanswered |= !tasks.is_empty();
+        self.work.splice(at..at, tasks);
+    }
+
+    /// Topics that filters set were indices into the old entry's list.
+    fn retarget(&mut self, old: &ArmedChain) {
+        let (old, new) = (&old.entry.topics, &self.armed.entry.topics);
+        if old == new {
+            return;
+        }
+        let waiting = self.work.iter_mut().filter_map(|task| match task {
+            Task::Run { set, .. } => Some(set),
+            Task::Tick { .. } | Task::Flush { .. } | Task::Save { .. } => None,
+        });
+        for set in waiting.chain(&mut self.came.sets) {
+            if let Some(extras) = &mut set.extras {
+                extras::retarget(extras, old, new);
+            }
+        }
+        for stage in &mut self.stages {
+            stage.backlog.retarget(old, new);
+        }
+    }
+
+    fn wake(&mut self, place: usize, ledger: &mut EntryLedger) -> Result<Option<Option<RecordSet>>, Unwell> {
+        let mut meter = Chain::meter(&self.armed, place, &mut self.costs[place], &mut self.events, ledger);
+        self.stages[place].wake(&self.armed.stages[place], &self.origin, &mut meter)
+    }
+}
+
+impl Stage {
+    /// Goes on with an instance that was started for it.
+    fn become_instance(&mut self, (guest, every): Guest, replays: bool) {
+        self.life = self.beginning(guest, replays);
+        self.next_tick = None;
+        self.set_every(every, Instant::now());
+    }
+}
+
+/// Where stages of the old chain went.
+struct Places<'a> {
+    pairs: &'a [Option<usize>],
+    len: usize,
+}
+
+impl Places<'_> {
+    /// Where lines that waited before a stage of the old chain wait in the new one: before the same stage, or, when
+    /// that is gone, behind the last one before it that is still there.
+    fn of(&self, old: usize) -> usize {
+        if old >= self.len {
+            return self.pairs.len();
+        }
+        let new_of = |old: usize| self.pairs.iter().position(|pair| *pair == Some(old));
+        new_of(old).unwrap_or_else(|| (0..old).rev().find_map(new_of).map_or(0, |new| new + 1))
+    }
+}
+
+/// Which old stage each new stage follows: in order, the one that says the same, else the next one of the same name.
+/// Only a filter of the same name gets a state.
+fn pair(old: &ArmedChain, new: &ArmedChain) -> Vec<Option<usize>> {
+    let mut from = 0;
+    let follow = |place: usize| {
+        let left = from..old.stages.len();
+        let found = left.clone().find(|i| old.same_stage(*i, new, place)).or_else(|| {
+            left.clone().find(|i| old.stages[*i].plan.name == new.stages[place].plan.name)
+        })?;
+        from = found + 1;
+        Some(found)
+    };
+    (0..new.stages.len()).map(follow).collect()
+}
+
+fn unwell_fault(unwell: Unwell) -> Fault {
+    match unwell {
+        Unwell::Start(fault) | Unwell::State(fault) => fault,
+    }
+}
+
+fn homeless(filter: &str) -> Fault {
+    let message = format!("lines are held in the saved state of filter {filter}, and the new chain has no place for them");
+    Fault { kind: FaultKind::Refused, line: None, message }
+}

@@ -1,0 +1,341 @@
+//! A guest that does what the lines say. Stage `p` of a chain looks at byte `p` of a line:
+//!
+//! `k` keep · `d` drop · `h` hold · `r` let go: all held lines and this one as one, joined with `+` · `p` let go one by
+//! one · `s` two lines out of one · `e` send it on with a key and a header · `x` fail, until healed · `o` fail once.
+//!
+//! It also checks that the lines it gets are numbered without gaps, over its whole life and over saved states.
+
+use crate::filter::armory::{ArmedChain, ArmedStage};
+use crate::filter::guest::{Guest, Starter};
+use crate::model::{EntryPlan, FilterPlan, Format, ModuleFile, OnError, OnRefused, Origin as Written, Partitioning};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use tailmill_engine::{
+    Answer, Column, Digest, Fault, FaultKind, Header, HostNotes, Limits, Lines, Mask, Origin, Outcome, Output, Released,
+};
+
+/// What a fake filter is like.
+#[derive(Clone, Debug)]
+pub(super) struct Fake {
+    pub name: &'static str,
+    /// Stands for the module's bytes and the config.
+    pub version: u32,
+    pub stateless: bool,
+    pub has_state: bool,
+    pub ticks: bool,
+    pub on_error: OnError,
+    pub names_line: NamesLine,
+}
+
+/// Which line a fault names.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NamesLine {
+    Never,
+    Truly,
+    /// Always the first of the call.
+    Falsely,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Fake {
+            name: "fake",
+            version: 0,
+            stateless: false,
+            has_state: false,
+            ticks: false,
+            on_error: OnError::Block,
+            names_line: NamesLine::Never,
+        }
+    }
+}
+
+/// What all instances of a test share: faults that pass, and how often things happened.
+#[derive(Debug, Default)]
+pub(super) struct World {
+    /// Texts of `x` lines that are healed and of `o` lines that had their fault.
+    pub healed: BTreeSet<Vec<u8>>,
+    pub heal_all: bool,
+    /// Faults still to come, at any stage.
+    pub start_faults: u32,
+    pub tick_faults: u32,
+    pub flush_faults: u32,
+    pub save_faults: u32,
+    pub load_faults: u32,
+    pub starts: u32,
+    pub runs: u32,
+    pub lines: usize,
+    pub faults: u32,
+}
+
+pub(super) type Shared = Arc<Mutex<World>>;
+
+/// An armed chain of fakes.
+pub(super) fn armed(fakes: &[Fake], world: &Shared) -> Arc<ArmedChain> {
+    armed_with_topics(fakes, world, &["main", "side"])
+}
+
+pub(super) fn armed_with_topics(fakes: &[Fake], world: &Shared, topics: &[&str]) -> Arc<ArmedChain> {
+    let stages: Vec<ArmedStage> = fakes.iter().enumerate().map(|(place, fake)| stage(place, fake, world)).collect();
+    let topics: Vec<Arc<str>> = topics.iter().map(|topic| (*topic).into()).collect();
+    Arc::new(ArmedChain { entry: Arc::new(entry(topics, stages.iter().map(|s| s.plan.clone()).collect())), stages })
+}
+
+fn stage(place: usize, fake: &Fake, world: &Shared) -> ArmedStage {
+    let bytes: Arc<[u8]> = format!("{fake:?}").into_bytes().into();
+    let plan = FilterPlan {
+        name: fake.name.into(),
+        module: Arc::new(ModuleFile { digest: Digest::of(&bytes), source: "test".into(), bytes }),
+        with: "{}".into(),
+        limits: Limits::STANDARD,
+        on_error: fake.on_error,
+        stateless: fake.stateless,
+    };
+    ArmedStage {
+        plan,
+        starter: Arc::new(FakeStarter { place, fake: fake.clone(), world: world.clone() }),
+        stateless: fake.stateless,
+        has_ticks: fake.ticks,
+        has_finish: !fake.stateless,
+        has_state: fake.has_state,
+    }
+}
+
+fn entry(topics: Vec<Arc<str>>, filters: Vec<FilterPlan>) -> EntryPlan {
+    EntryPlan {
+        name: "entry".into(),
+        origin: Written::CommandLine,
+        patterns: Arc::new(tailmill_tail::PathPatterns::new(&["/var/log/*".into()], &[]).expect("a good pattern")),
+        start: tailmill_tail::discover::StartAt::Beginning,
+        framing: Arc::default(),
+        finish_after: std::time::Duration::from_secs(1),
+        topics,
+        cluster: "default".into(),
+        filters,
+        on_refused: OnRefused::Block,
+        dead_letter_topic: None,
+        format: Format::Raw,
+        partition: Partitioning::Stream,
+        key: None,
+        headers: Vec::new(),
+    }
+}
+
+struct FakeStarter {
+    place: usize,
+    fake: Fake,
+    world: Shared,
+}
+
+impl Starter for FakeStarter {
+    fn start(&self) -> Result<Box<dyn Guest>, Fault> {
+        let mut world = self.world.lock().expect("no panic holds it");
+        world.starts += 1;
+        take(&mut world.start_faults).map_err(|()| fault("start", None))?;
+        drop(world);
+        let (place, fake, world) = (self.place, self.fake.clone(), self.world.clone());
+        Ok(Box::new(FakeGuest { place, fake, world, state: State::default() }))
+    }
+}
+
+struct FakeGuest {
+    place: usize,
+    fake: Fake,
+    world: Shared,
+    state: State,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct State {
+    next: Option<u64>,
+    held: Vec<(u64, Vec<u8>)>,
+}
+
+/// Lines going out, one by one.
+#[derive(Default)]
+struct Out {
+    output: Output,
+    keys: Vec<Option<String>>,
+}
+
+fn take(count: &mut u32) -> Result<(), ()> {
+    if *count == 0 {
+        return Ok(());
+    }
+    *count -= 1;
+    Err(())
+}
+
+fn fault(what: &str, line: Option<u64>) -> Fault {
+    Fault { kind: FaultKind::Trap, line, message: format!("scripted: {what}") }
+}
+
+impl FakeGuest {
+    fn world(&self) -> std::sync::MutexGuard<'_, World> {
+        self.world.lock().expect("no panic holds it")
+    }
+
+    /// Whether this line fails now.
+    fn fails(&self, command: u8, line: &[u8]) -> bool {
+        let mut world = self.world();
+        let known = [line, &[b'#', self.place as u8]].concat();
+        match command {
+            b'x' => !world.heal_all && !world.healed.contains(&known) && !world.healed.contains(line),
+            b'o' => world.healed.insert(known),
+            _ => false,
+        }
+    }
+
+    fn let_go(&mut self) -> Option<Output> {
+        let held = std::mem::take(&mut self.state.held);
+        let first = held.first()?.0;
+        let mut out = Out::default();
+        out.push(first, &join(held.iter().map(|(_, line)| &line[..])), None);
+        Some(out.done(self.place))
+    }
+
+    fn oldest_held(&self) -> Option<u64> {
+        self.state.held.first().map(|(seq, _)| *seq)
+    }
+
+    fn released(&mut self) -> Released {
+        Released { output: self.let_go(), oldest_held: None }
+    }
+}
+
+pub(super) fn join<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    lines.collect::<Vec<_>>().join(&b'+')
+}
+
+impl Guest for FakeGuest {
+    fn run(&mut self, first: u64, lines: Lines<'_>, _: &Origin) -> Result<Answer, Fault> {
+        self.world().runs += 1;
+        self.world().lines += lines.len();
+        if !self.fake.stateless {
+            assert!(self.state.next.is_none_or(|next| next == first), "stage {}: lines are numbered with a gap", self.place);
+            self.state.next = Some(first + lines.len() as u64);
+        }
+        let mut out = Out::default();
+        let mut mask = Mask { words: vec![0; lines.len().div_ceil(64)], len: lines.len() };
+        let mut rewrites = false;
+        for i in 0..lines.len() {
+            let (seq, line) = (first + i as u64, lines.line(i));
+            let command = line.get(self.place).copied().unwrap_or(b'k');
+            if self.fails(command, line) {
+                self.world().faults += 1;
+                let named = match self.fake.names_line {
+                    NamesLine::Never => None,
+                    NamesLine::Truly => Some(seq),
+                    NamesLine::Falsely => Some(first),
+                };
+                return Err(fault("line", named));
+            }
+            match command {
+                b'd' => {}
+                b'h' if !self.fake.stateless => self.state.held.push((seq, line.to_vec())),
+                b'r' if !self.state.held.is_empty() => {
+                    rewrites = true;
+                    let source = self.state.held[0].0;
+                    let held = std::mem::take(&mut self.state.held);
+                    out.push(source, &join(held.iter().map(|(_, line)| &line[..]).chain([line])), None);
+                }
+                b'p' if !self.state.held.is_empty() => {
+                    rewrites = true;
+                    for (source, held) in std::mem::take(&mut self.state.held) {
+                        out.push(source, &held, None);
+                    }
+                    out.push(seq, line, None);
+                }
+                b's' => {
+                    rewrites = true;
+                    out.push(seq, line, None);
+                    out.push(seq, &[line, b"'"].concat(), None);
+                }
+                b'e' => {
+                    rewrites = true;
+                    out.push(seq, line, Some(format!("key {}", self.place)));
+                }
+                _ => {
+                    mask.words[i / 64] |= 1 << (i % 64);
+                    out.push(seq, line, None);
+                }
+            }
+        }
+        let kept = mask.words.iter().map(|word| word.count_ones() as usize).sum::<usize>();
+        let outcome = match kept {
+            _ if rewrites => Outcome::Emit(out.done(self.place)),
+            0 => Outcome::DropAll,
+            n if n == lines.len() => Outcome::KeepAll,
+            _ => Outcome::Keep(mask),
+        };
+        Ok(Answer { outcome, oldest_held: self.oldest_held() })
+    }
+
+    fn every_ms(&mut self) -> Result<Option<u32>, Fault> {
+        Ok(self.fake.ticks.then_some(1000))
+    }
+
+    fn tick(&mut self, _: &Origin) -> Result<Released, Fault> {
+        take(&mut self.world().tick_faults).map_err(|()| fault("tick", None))?;
+        Ok(self.released())
+    }
+
+    fn flush(&mut self, _: &Origin) -> Result<Released, Fault> {
+        take(&mut self.world().flush_faults).map_err(|()| fault("flush", None))?;
+        Ok(self.released())
+    }
+
+    fn save(&mut self) -> Result<Option<Vec<u8>>, Fault> {
+        take(&mut self.world().save_faults).map_err(|()| fault("save", None))?;
+        Ok(self.fake.has_state.then(|| serde_json::to_vec(&self.state).expect("it serializes")))
+    }
+
+    fn load_state(&mut self, saved: &[u8], next: u64, oldest_held: Option<u64>) -> Result<(), Fault> {
+        take(&mut self.world().load_faults).map_err(|()| fault("load", None))?;
+        self.state = serde_json::from_slice(saved).map_err(|_| fault("state", None))?;
+        assert!(self.state.next.is_none_or(|mine| mine == next), "a state comes back with another number");
+        assert!(oldest_held <= self.oldest_held(), "a state comes back with less held than is in it");
+        Ok(())
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.state.held.len() * 1000
+    }
+
+    fn take_notes(&mut self) -> HostNotes {
+        HostNotes::default()
+    }
+}
+
+impl Out {
+    fn push(&mut self, source: u64, line: &[u8], key: Option<String>) {
+        let output = &mut self.output;
+        // A byte between the lines, so that nobody takes `ends` for `starts`.
+        output.data.push(b'\n');
+        output.starts.push(output.data.len() as u32);
+        output.data.extend_from_slice(line);
+        output.ends.push(output.data.len() as u32);
+        output.sources.push(source);
+        self.keys.push(key);
+    }
+
+    fn done(mut self, place: usize) -> Output {
+        if self.keys.iter().any(Option::is_some) {
+            self.output.keys = Some(column(&self.keys));
+            self.output.headers = vec![Header { name: format!("header {place}"), values: column(&self.keys) }];
+        }
+        self.output
+    }
+}
+
+/// A column with these values.
+pub(super) fn column(values: &[Option<String>]) -> Column {
+    let mut column = Column::default();
+    for value in values {
+        let start = column.data.len() as u32;
+        column.data.extend_from_slice(value.as_deref().unwrap_or("").as_bytes());
+        column.spans.push(value.as_ref().map(|_| (start, column.data.len() as u32)));
+    }
+    column
+}

@@ -1,0 +1,205 @@
+//! Random chains, lines, batch sizes, faults, ticks, restarts and flushes against the model.
+
+use super::bench::{Bench, End};
+use super::fake::{Fake, NamesLine};
+use super::model::{Model, check};
+use crate::model::OnError;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// One thing that happens to a chain.
+#[derive(Clone, Debug)]
+enum Action {
+    /// A batch of lines, each a command for every stage.
+    Feed(Vec<String>),
+    Tick,
+    /// The next call of this kind fails.
+    Fail(Call),
+    /// A new process goes on from a snapshot.
+    Restart,
+    /// The chain forgets its instances' whole work and a new plan with the same filters takes over.
+    Swap,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Call {
+    Start,
+    Tick,
+    Save,
+}
+
+fn fakes() -> impl Strategy<Value = Vec<Fake>> {
+    let policy = prop_oneof![
+        Just(OnError::Block),
+        Just(OnError::Pass),
+        Just(OnError::Drop),
+        Just(OnError::DeadLetter)
+    ];
+    let names = prop_oneof![Just(NamesLine::Never), Just(NamesLine::Truly), Just(NamesLine::Falsely)];
+    let fake = (0..4u8, any::<bool>(), policy, names).prop_map(|(kind, ticks, on_error, names_line)| Fake {
+        stateless: kind == 0,
+        has_state: kind >= 2,
+        ticks: ticks && kind != 0,
+        on_error,
+        names_line,
+        ..Fake::default()
+    });
+    vec(fake, 0..=3)
+}
+
+fn line() -> impl Strategy<Value = String> {
+    let command = prop_oneof![
+        8 => Just('k'), 3 => Just('d'), 3 => Just('h'), 2 => Just('r'), 1 => Just('p'),
+        1 => Just('s'), 1 => Just('e'), 2 => Just('x'), 1 => Just('o')
+    ];
+    vec(command, 3).prop_map(|commands| commands.into_iter().collect())
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        12 => vec(line(), 0..12).prop_map(Action::Feed),
+        2 => Just(Action::Tick),
+        1 => prop_oneof![Just(Call::Start), Just(Call::Tick), Just(Call::Save)].prop_map(Action::Fail),
+        1 => Just(Action::Restart),
+        1 => Just(Action::Swap),
+    ]
+}
+
+struct Run {
+    bench: Bench,
+    model: Model,
+    fakes: Vec<Fake>,
+    lines: usize,
+}
+
+impl Run {
+    /// What blocks is healed, as an operator would, and tried again.
+    fn settle(&mut self, mut end: End) {
+        while let End::Blocked { stage, .. } = end {
+            // A filter that does not start stops the stream under any policy; trying again is all it takes here.
+            if self.fakes[stage].on_error == OnError::Block {
+                self.bench.world.lock().expect("no panic").heal_all = true;
+            }
+            end = self.bench.drive();
+        }
+        self.bench.world.lock().expect("no panic").heal_all = false;
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Feed(lines) => {
+                let lines: Vec<String> = lines
+                    .into_iter()
+                    .map(|line| {
+                        self.lines += 1;
+                        // Under `block` a test heals everything at once: such lines must not meet another policy.
+                        format!("{}:{}", self.without_mixed_faults(&line), self.lines)
+                    })
+                    .collect();
+                let mut offset = self.bench.at;
+                for line in &lines {
+                    self.model.feed(line, offset);
+                    offset += line.len() as u64 + 1;
+                }
+                let end = self.bench.feed(&lines.iter().map(|line| &**line).collect::<Vec<_>>());
+                self.settle(end);
+            }
+            Action::Tick => {
+                let ticked = self.bench.chain.tick_due().is_some();
+                let failing = self.bench.world.lock().expect("no panic").tick_faults > 0;
+                if ticked && !failing {
+                    self.model.let_go(|fake| fake.ticks);
+                    let end = self.bench.tick();
+                    self.settle(end);
+                } else if ticked {
+                    // As high as the longest chain: every stage's tick fails. Nothing is let go, nothing is lost.
+                    let end = self.bench.tick();
+                    self.settle(end);
+                    self.bench.world.lock().expect("no panic").tick_faults = 0;
+                }
+            }
+            Action::Fail(call) => {
+                let mut world = self.bench.world.lock().expect("no panic");
+                match call {
+                    Call::Start => world.start_faults = 1,
+                    Call::Tick => world.tick_faults = 3,
+                    Call::Save => world.save_faults = 1,
+                }
+            }
+            Action::Restart => self.restart(),
+            Action::Swap => {
+                let armed = super::fake::armed(&self.fakes, &self.bench.world);
+                let world = self.bench.world.clone();
+                let had = std::mem::take(&mut world.lock().expect("no panic").start_faults);
+                self.bench.chain.swap(armed, &mut self.bench.shared, &mut self.bench.ledger).expect("it starts");
+                world.lock().expect("no panic").start_faults = had;
+            }
+        }
+    }
+
+    fn restart(&mut self) {
+        let mut world = self.bench.world.lock().expect("no panic");
+        (world.start_faults, world.save_faults) = (0, 0);
+        drop(world);
+        if !self.bench.chain.wants_snapshots() {
+            return;
+        }
+        let fresh = Bench::new(&[]);
+        self.bench = std::mem::replace(&mut self.bench, fresh).restarted();
+    }
+
+    fn without_mixed_faults(&self, line: &str) -> String {
+        let blocks = self.fakes.iter().any(|fake| fake.on_error == OnError::Block);
+        let command = |(stage, command): (usize, char)| match self.fakes.get(stage) {
+            Some(fake) if command == 'x' && blocks && fake.on_error != OnError::Block => 'k',
+            _ => command,
+        };
+        line.chars().enumerate().map(command).collect()
+    }
+
+    fn check(&self) {
+        check(&self.bench.out, &self.model);
+        assert_eq!(self.bench.dead, self.model.dead, "dead letters, in order");
+        assert!(self.bench.chain.is_idle());
+        let oldest = self.bench.chain.oldest_held();
+        for held in self.model.held() {
+            assert!(oldest.is_some_and(|oldest| oldest <= held), "{held} is held, the mark would be {oldest:?}");
+        }
+        if self.model.held().next().is_none() {
+            assert_eq!(oldest, None, "nothing is held");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever the batches, the faults, the pauses between calls, the restarts: the records are those of the model, in
+    /// its order; every answer balances; nothing that is held is passed by the mark; and at the end nothing is left.
+    #[test]
+    fn a_chain_comes_to_what_its_lines_say(
+        fakes in fakes(),
+        actions in vec(action(), 1..25),
+        one_call_a_step in any::<bool>(),
+    ) {
+        let mut bench = Bench::new(&fakes);
+        bench.one_call_a_step = one_call_a_step;
+        let mut run = Run { bench, model: Model::new(&fakes), fakes, lines: 0 };
+        for action in actions {
+            run.act(action);
+            run.check();
+        }
+        *run.bench.world.lock().expect("no panic") = super::fake::World {
+            healed: run.bench.world.lock().expect("no panic").healed.clone(),
+            ..Default::default()
+        };
+        run.model.let_go(|_| true);
+        let end = run.bench.flush();
+        run.settle(end);
+        run.check();
+        prop_assert_eq!(run.bench.chain.pending().lines, 0);
+        prop_assert_eq!(run.bench.chain.oldest_held(), None);
+        let restarted = run.bench.passed_lines < run.model.passed_lines;
+        prop_assert!(restarted || run.bench.passed_lines == run.model.passed_lines);
+    }
+}
