@@ -55,6 +55,22 @@ impl OpenProblem {
     pub fn same_kind(&self, other: &OpenProblem) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
+
+    /// The same problem once more, to be kept and to be told.
+    pub fn again(&self) -> OpenProblem {
+        match self {
+            OpenProblem::NotFound => OpenProblem::NotFound,
+            OpenProblem::DanglingLink => OpenProblem::DanglingLink,
+            OpenProblem::Permission => OpenProblem::Permission,
+            OpenProblem::Directory => OpenProblem::Directory,
+            OpenProblem::NotRegular => OpenProblem::NotRegular,
+            OpenProblem::Outside { real } => OpenProblem::Outside { real: real.clone() },
+            OpenProblem::Io(error) => OpenProblem::Io(match error.raw_os_error() {
+                Some(code) => io::Error::from_raw_os_error(code),
+                None => io::Error::other(error.to_string()),
+            }),
+        }
+    }
 }
 
 impl AllowPaths {

@@ -70,14 +70,6 @@ impl Root {
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
-
-    /// The path itself when the glob has no wildcard: then what stands in its way is worth a word.
-    pub fn literal(&self) -> Option<PathBuf> {
-        match self.steps.as_slice() {
-            [Step::Name(name)] => Some(self.dir.join(name)),
-            _ => None,
-        }
-    }
 }
 
 impl PartialEq for PathPatterns {
@@ -142,6 +134,14 @@ impl PathPatterns {
     /// Where a scan has to look, one for each glob (braces written out).
     pub fn roots(&self) -> &[Root] {
         &self.roots
+    }
+
+    /// Whether `path` was written out, without a wildcard: then what stands in its place is worth a word.
+    pub(crate) fn is_literal(&self, path: &Path) -> bool {
+        self.roots.iter().any(|root| match root.steps.as_slice() {
+            [Step::Name(name)] => path.parent() == Some(root.dir()) && path.file_name() == Some(name.as_os_str()),
+            _ => false,
+        })
     }
 
     fn excludes(&self, path: &Path) -> bool {

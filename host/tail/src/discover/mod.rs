@@ -3,17 +3,33 @@
 //! In: what to watch, what is known of files from before, and what the shards report. Out: [`FileEvent`]s. Kernel
 //! events are hints that only save time; a periodic scan is the truth. It reads no more than the bytes that identify a
 //! file, and runs on its caller's thread.
+//!
+//! ```text
+//!   hints (which paths) --> look --> follow: streams whose place moved, left, came back, grew
+//!   scan (all paths)   -->  list -->         |
+//!                                            v
+//!                                    candidates: places without a stream --> known? --> Opened
+//! ```
+
+mod entry; // the streams of one entry, followed over what the paths show
+mod hints; // kernel events: which paths to look at
+mod hub; // the one who waits, scans and answers
+mod known; // files from before, found again by place and content
+mod open; // from a place without a stream to an opened file
+mod walk; // what paths show now
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::allow::{AllowPaths, OpenProblem};
 use crate::batch::FileOffset;
 use crate::identity::{Evidence, FileId, FileKey};
 use crate::paths::PathPatterns;
+
+pub use hub::{Discovery, Waker};
 
 /// Where a file begins that was there when its entry was first seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +122,8 @@ pub enum FileEvent {
     Leaving {
         /// Which.
         key: StreamKey,
-        /// No name for it was found any more: once closed it cannot be opened again.
+        /// No name for it was found any more: once closed it cannot be opened again. Comes a second time when a file
+        /// that was renamed is deleted.
         gone: bool,
     },
     /// A file that was leaving is back in its place.
@@ -156,6 +173,12 @@ pub enum Notice {
         /// Up to where it was shipped.
         offset: FileOffset,
     },
+    /// No file can be opened any more: too many are open. Files that were not opened yet wait.
+    #[error("too many open files: raise the limit of open files (ulimit -n, LimitNOFILE=); {waiting} files wait")]
+    TooManyOpen {
+        /// Files that wait.
+        waiting: usize,
+    },
     /// A directory could not be listed.
     #[error("while listing {}: {reason}", dir.display())]
     Unlistable {
@@ -200,54 +223,4 @@ pub struct DiscoverOptions {
     pub entries_seen: BTreeSet<Arc<str>>,
     /// Use kernel events. Without, only scans.
     pub hints: bool,
-}
-
-/// Finds files. One owner calls everything, on a thread of its own.
-#[derive(Debug)]
-pub struct Discovery {
-    options: DiscoverOptions,
-}
-
-/// Makes [`Discovery::wait`] return at once, from any thread.
-#[derive(Clone, Debug)]
-pub struct Waker(Arc<()>);
-
-impl Waker {
-    /// Wakes; a wake while nobody waits counts for the next wait.
-    pub fn wake(&self) {
-        let _ = &self.0;
-    }
-}
-
-impl Discovery {
-    /// Looks at nothing yet.
-    pub fn new(options: DiscoverOptions) -> Discovery {
-        Discovery { options }
-    }
-
-    /// The complete set of what is to be watched; what changed is worked out inside, and seen at the next `wait`.
-    pub fn set_specs(&mut self, specs: Vec<WatchSpec>) {
-        drop(specs);
-    }
-
-    /// Takes in what a shard says.
-    pub fn report(&mut self, report: StreamReport) {
-        drop(report);
-    }
-
-    /// Blocks at most until `deadline`, the next scan, a hint or a wake; then returns what happened.
-    pub fn wait(&mut self, deadline: Instant) -> Vec<FileEvent> {
-        let _ = (&self.options, deadline);
-        Vec::new()
-    }
-
-    /// Scans now and returns what happened.
-    pub fn scan_now(&mut self) -> Vec<FileEvent> {
-        Vec::new()
-    }
-
-    /// For other threads.
-    pub fn waker(&self) -> Waker {
-        Waker(Arc::new(()))
-    }
 }

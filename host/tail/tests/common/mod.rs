@@ -8,6 +8,8 @@
     reason = "test code, used in part by each test"
 )]
 
+pub mod world;
+
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::sync::Arc;

@@ -1,0 +1,391 @@
+//! The streams of one entry, followed over what the paths show.
+//!
+//! In: looks at paths (all of the entry's, or those a hint named). Out: what happened to files that are streams already,
+//! and candidates: places that have no stream yet. A stream is its file's place; paths only lead to it.
+//!
+//! ```text
+//!            path shows another file, or none
+//!   in place ---------------------------------> leaving ---- Finished ---> known, finished
+//!   (path = seat) <----- shown at its seat ----    |
+//!                                                  +-- no name left --> leaving, gone
+//! ```
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::known::KnownFiles;
+use super::walk::{Look, Shown, find_place, is_link, look};
+use super::{FileEvent, KnownFile, StartAt, StreamKey, WatchSpec};
+use crate::allow::OpenProblem;
+use crate::identity::{FileId, FileKey};
+
+/// What one entry watches.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) spec: WatchSpec,
+    /// False: removed, and only waits for its streams to be closed.
+    pub(super) wanted: bool,
+    /// Whether `start: end` counts for what the first listing shows.
+    pub(super) start_at_end: bool,
+    /// Whether there was a listing.
+    pub(super) listed: bool,
+    /// Whether everything of the first listing was opened, and this was said.
+    pub(super) first_scan_over: bool,
+    pub(super) streams: HashMap<FileId, Stream>,
+    by_place: HashMap<FileKey, FileId>,
+    by_path: HashMap<Arc<Path>, Vec<FileId>>,
+    pub(super) known: KnownFiles,
+    /// Places without a stream, to be opened.
+    pub(super) backlog: VecDeque<Candidate>,
+    problems: HashMap<PathBuf, OpenProblem>,
+    /// Counts streams that left their seats.
+    pub(super) departures: u64,
+}
+
+/// A file that is read.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) place: FileKey,
+    /// Where it is now, or was seen last.
+    pub(super) path: Arc<Path>,
+    /// Where it is in place: shown anywhere else, it is leaving.
+    pub(super) seat: Arc<Path>,
+    /// Size and time of change when it was last looked at.
+    pub(super) seen: (u64, i128),
+    pub(super) state: State,
+    /// The count of departures when it left its seat: the larger, the later.
+    pub(super) left: u64,
+    /// Its path is a link: what it leads to is watched by itself.
+    pub(super) link: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    InPlace,
+    Leaving {
+        gone: bool,
+    },
+    /// `Dropped` was said; it waits for `Closed`.
+    Dropped,
+}
+
+/// A place that has no stream.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate {
+    pub(super) path: PathBuf,
+    pub(super) shown: Shown,
+    /// It was there when the entry was first looked at.
+    pub(super) from_first_listing: bool,
+    /// A search found this known file here.
+    pub(super) found: Option<FileId>,
+}
+
+impl Entry {
+    pub(super) fn new(spec: WatchSpec, seen_before: bool, known: KnownFiles) -> Entry {
+        let start_at_end = spec.start == StartAt::End && !seen_before;
+        Entry {
+            spec,
+            wanted: true,
+            start_at_end,
+            listed: false,
+            first_scan_over: false,
+            streams: HashMap::new(),
+            by_place: HashMap::new(),
+            by_path: HashMap::new(),
+            known,
+            backlog: VecDeque::new(),
+            problems: HashMap::new(),
+            departures: 0,
+        }
+    }
+
+    pub(super) fn key(&self, file: FileId) -> StreamKey {
+        StreamKey { entry: self.spec.entry.clone(), file }
+    }
+
+    pub(super) fn has_place(&self, place: &FileKey) -> bool {
+        self.by_place.contains_key(place)
+    }
+
+    /// Whether a look at `path` can tell anything.
+    pub(super) fn cares_for(&self, path: &Path) -> bool {
+        self.by_path.contains_key(path) || (self.wanted && self.spec.patterns.matches(path))
+    }
+
+    pub(super) fn insert(&mut self, id: FileId, stream: Stream) {
+        self.by_place.insert(stream.place, id);
+        self.by_path.entry(stream.path.clone()).or_default().push(id);
+        self.streams.insert(id, stream);
+    }
+
+    pub(super) fn remove(&mut self, id: FileId) -> Option<Stream> {
+        let stream = self.streams.remove(&id)?;
+        if self.by_place.get(&stream.place) == Some(&id) {
+            self.by_place.remove(&stream.place);
+        }
+        self.forget_path(id, &stream.path);
+        Some(stream)
+    }
+
+    /// Says `Dropped` for streams that nobody wants any more: all, or those in place whose path is meant no more.
+    pub(super) fn drop_unwanted(&mut self, events: &mut Vec<FileEvent>) {
+        let mut unwanted = BTreeSet::new();
+        for (id, stream) in &mut self.streams {
+            let meant = match stream.state {
+                State::Dropped => continue,
+                State::InPlace => self.spec.patterns.matches(&stream.path),
+                State::Leaving { .. } => true,
+            };
+            if !self.wanted || !meant {
+                stream.state = State::Dropped;
+                unwanted.insert(*id);
+            }
+        }
+        events.extend(unwanted.into_iter().map(|id| FileEvent::Dropped(self.key(id))));
+        if !self.wanted {
+            self.backlog.clear();
+            self.problems.clear();
+        }
+    }
+
+    /// The stream whose line goes before the first one of a new file at `path`: the last that left this path.
+    pub(super) fn predecessor(&self, path: &Path) -> Option<StreamKey> {
+        let left = self.streams.iter().filter(|(_, stream)| {
+            matches!(stream.state, State::Leaving { .. }) && (*stream.seat == *path || *stream.path == *path)
+        });
+        let last = left.max_by_key(|(_, stream)| stream.left)?;
+        Some(self.key(*last.0))
+    }
+
+    /// Takes in what paths show. `complete`: these are all of the entry's paths; one that is missing shows nothing.
+    pub(super) fn take_in(&mut self, looks: &HashMap<PathBuf, Look>, complete: bool, events: &mut Vec<FileEvent>) {
+        let mut shown_at: HashMap<FileKey, Vec<&Path>> = HashMap::new();
+        for (path, look) in looks {
+            if let Look::File(shown) = look {
+                shown_at.entry(shown.place).or_default().push(path);
+            }
+        }
+        shown_at.values_mut().for_each(|paths| paths.sort());
+        self.follow_streams(looks, &shown_at, complete, events);
+        if !self.wanted {
+            return;
+        }
+        self.note_problems(looks, complete, events);
+        self.collect_candidates(looks, &shown_at, complete);
+    }
+
+    fn follow_streams(
+        &mut self,
+        looks: &HashMap<PathBuf, Look>,
+        shown_at: &HashMap<FileKey, Vec<&Path>>,
+        complete: bool,
+        events: &mut Vec<FileEvent>,
+    ) {
+        let ids: Vec<FileId> = match complete {
+            true => self.streams.keys().copied().collect(),
+            false => {
+                let by_path = looks.keys().filter_map(|path| self.by_path.get(path.as_path())).flatten();
+                let by_place = shown_at.keys().filter_map(|place| self.by_place.get(place));
+                by_path.chain(by_place).copied().collect::<BTreeSet<_>>().into_iter().collect()
+            }
+        };
+        let mut said: Vec<(Arc<Path>, Vec<FileEvent>)> = Vec::new();
+        for id in ids {
+            let Some(before) = self.streams.get(&id).map(|stream| stream.path.clone()) else { continue };
+            let mut own = Vec::new();
+            self.follow(id, looks, shown_at, complete, &mut own);
+            if !own.is_empty() {
+                said.push((before, own));
+            }
+        }
+        said.sort_by(|(a, _), (b, _)| a.cmp(b));
+        events.extend(said.into_iter().flat_map(|(_, own)| own));
+    }
+
+    /// Where one stream's file is now.
+    fn follow(
+        &mut self,
+        id: FileId,
+        looks: &HashMap<PathBuf, Look>,
+        shown_at: &HashMap<FileKey, Vec<&Path>>,
+        complete: bool,
+        events: &mut Vec<FileEvent>,
+    ) {
+        let key = self.key(id);
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let elsewhere = shown_at.get(&stream.place).map_or(&[][..], Vec::as_slice);
+        let seat_shows = elsewhere.contains(&&*stream.seat);
+        let gone = stream.state == State::Leaving { gone: true };
+        if stream.state == State::Dropped || (gone && elsewhere.is_empty()) {
+            if gone && !complete {
+                events.push(FileEvent::Grew(key)); // written through a descriptor that somebody still has
+            }
+            return;
+        }
+        let asked;
+        let here = match looks.get(&*stream.path) {
+            Some(look) => look,
+            None => {
+                asked = look(&stream.path);
+                &asked
+            }
+        };
+        let now = match here {
+            _ if seat_shows => Some(stream.seat.to_path_buf()),
+            look if look.shows(&stream.place) => Some(stream.path.to_path_buf()),
+            _ if !elsewhere.is_empty() => Some(elsewhere[0].to_owned()),
+            // Cannot be looked at: nothing is known, so nothing changes.
+            Look::Bad(OpenProblem::Permission | OpenProblem::Io(_)) => return,
+            _ => {
+                let place = stream.place;
+                let dir = stream.path.parent();
+                dir.and_then(|dir| find_place(dir, &|other| *other == place, place.inode))
+            }
+        };
+        let shown = now.as_deref().and_then(|path| match looks.get(path) {
+            Some(Look::File(shown)) => Some(*shown),
+            _ => match look(path) {
+                Look::File(shown) => Some(shown),
+                _ => None,
+            },
+        });
+        self.settle(id, key, now, shown.filter(|shown| self.by_place.get(&shown.place) == Some(&id)), events);
+    }
+
+    /// Says what the new whereabouts of a stream come to.
+    fn settle(
+        &mut self,
+        id: FileId,
+        key: StreamKey,
+        now: Option<PathBuf>,
+        shown: Option<Shown>,
+        events: &mut Vec<FileEvent>,
+    ) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.state == State::InPlace {
+            self.departures += 1;
+            stream.left = self.departures; // counts only if it leaves
+        }
+        let Some((path, shown)) = now.zip(shown) else {
+            stream.state = State::Leaving { gone: true };
+            events.push(FileEvent::Leaving { key, gone: true });
+            return;
+        };
+        if path != *stream.path {
+            let path: Arc<Path> = Arc::from(path);
+            let before = std::mem::replace(&mut stream.path, path.clone());
+            stream.link = is_link(&path);
+            events.push(FileEvent::Moved { key: key.clone(), to: path.to_path_buf() });
+            self.forget_path(id, &before);
+            self.by_path.entry(path).or_default().push(id);
+        }
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let in_place = stream.path == stream.seat;
+        match (stream.state, in_place) {
+            (State::InPlace, false) => {
+                stream.state = State::Leaving { gone: false };
+                events.push(FileEvent::Leaving { key: key.clone(), gone: false });
+            }
+            (State::Leaving { .. }, true) => {
+                stream.state = State::InPlace;
+                events.push(FileEvent::Back(key.clone()));
+            }
+            (State::Leaving { gone: true }, false) => stream.state = State::Leaving { gone: false },
+            _ => {}
+        }
+        if stream.seen != (shown.size, shown.modified_ns) {
+            stream.seen = (shown.size, shown.modified_ns);
+            events.push(FileEvent::Grew(key));
+        }
+    }
+
+    fn forget_path(&mut self, id: FileId, path: &Arc<Path>) {
+        if let Some(ids) = self.by_path.get_mut(path) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.by_path.remove(path);
+            }
+        }
+    }
+
+    fn note_problems(&mut self, looks: &HashMap<PathBuf, Look>, complete: bool, events: &mut Vec<FileEvent>) {
+        let is_over = |path: &PathBuf| match looks.get(path) {
+            Some(Look::Nothing) => true,
+            // Not opened again, so nothing else will tell that it could be.
+            Some(Look::File(shown)) => self.has_place(&shown.place) || self.known.has_nothing_new(shown),
+            Some(Look::Bad(_)) => false,
+            None => complete,
+        };
+        let mut over: Vec<_> = self.problems.keys().filter(|path| is_over(path)).cloned().collect();
+        over.sort();
+        over.iter().for_each(|path| self.heal(path, events));
+        let mut bad: Vec<_> = looks.iter().filter(|(_, look)| matches!(look, Look::Bad(_))).collect();
+        bad.sort_by_key(|(path, _)| *path);
+        for (path, look) in bad {
+            let Look::Bad(problem) = look else { continue };
+            if matches!(problem, OpenProblem::Directory) && !self.spec.patterns.is_literal(path) {
+                continue;
+            }
+            self.trouble(path, problem.again(), events);
+        }
+    }
+
+    /// Reports a problem unless it is the one that was reported for this path.
+    pub(super) fn trouble(&mut self, path: &Path, problem: OpenProblem, events: &mut Vec<FileEvent>) {
+        if self.problems.get(path).is_some_and(|before| before.same_kind(&problem)) {
+            return;
+        }
+        self.problems.insert(path.to_owned(), problem.again());
+        events.push(FileEvent::Problem { entry: self.spec.entry.clone(), path: path.to_owned(), problem });
+    }
+
+    pub(super) fn heal(&mut self, path: &Path, events: &mut Vec<FileEvent>) {
+        if self.problems.remove(path).is_some() {
+            events.push(FileEvent::Healed { entry: self.spec.entry.clone(), path: path.to_owned() });
+        }
+    }
+
+    /// Places without a stream. Those where a known file may lie come first (so that what it is not is known before new
+    /// files are opened), then the ones written longest ago.
+    fn collect_candidates(
+        &mut self,
+        looks: &HashMap<PathBuf, Look>,
+        shown_at: &HashMap<FileKey, Vec<&Path>>,
+        complete: bool,
+    ) {
+        let from_first_listing = complete && !self.listed;
+        if complete {
+            self.backlog.retain(|candidate| candidate.from_first_listing || candidate.found.is_some());
+            self.listed = true;
+        }
+        let waiting: HashSet<FileKey> = self.backlog.iter().map(|candidate| candidate.shown.place).collect();
+        let mut new = Vec::new();
+        for (place, paths) in shown_at {
+            if self.has_place(place) || waiting.contains(place) {
+                continue;
+            }
+            // Of several names for one file: its own rather than a link to it.
+            let path = match paths.as_slice() {
+                [only] => *only,
+                several => several.iter().find(|path| !is_link(path)).unwrap_or(&several[0]),
+            };
+            if let Some(Look::File(shown)) = looks.get(path)
+                && !self.known.has_nothing_new(shown)
+            {
+                new.push(Candidate { path: path.to_owned(), shown: *shown, from_first_listing, found: None });
+            }
+        }
+        new.sort_by(|a, b| {
+            let rank = |c: &Candidate| (!self.known.claims(&c.shown.place, None), c.shown.modified_ns);
+            rank(a).cmp(&rank(b)).then_with(|| a.path.cmp(&b.path))
+        });
+        self.backlog.extend(new);
+    }
+
+    /// A stream ended; what is known of it is kept.
+    pub(super) fn keep(&mut self, known: KnownFile) {
+        self.remove(known.key.file);
+        self.known.insert(known);
+    }
+}

@@ -1,0 +1,344 @@
+//! The one who waits, scans and answers.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+
+use super::entry::Entry;
+use super::hints::Hints;
+use super::known::KnownFiles;
+use super::open::{Opener, Pace};
+use super::walk::{Look, list, look};
+use super::{DiscoverOptions, FileEvent, KnownFile, Notice, StreamReport, WatchSpec};
+use crate::allow::AllowPaths;
+
+/// Hints that come within so long of the last ones wait for each other.
+const HINTS_EVERY: Duration = Duration::from_millis(5);
+/// Scans that hints ask for are at least so far apart, and ten times as far as one takes.
+const RESCAN_EVERY: Duration = Duration::from_millis(20);
+/// Files opened in one go: shards begin with the first ones while others are still found, and close idle ones.
+const OPENS_MAX: usize = 256;
+/// Without a way to be woken (no descriptor left at the start), a wait is no longer than this.
+const UNWOKEN_WAIT_MAX: Duration = Duration::from_millis(50);
+
+/// Finds files. One owner calls everything, on a thread of its own.
+#[derive(Debug)]
+pub struct Discovery {
+    scan_every: Duration,
+    allow: AllowPaths,
+    entries: BTreeMap<Arc<str>, Entry>,
+    /// What is known of the files of entries that are not there (yet, or any more).
+    shelf: HashMap<Arc<str>, KnownFiles>,
+    entries_seen: BTreeSet<Arc<str>>,
+    hints: Option<Hints>,
+    waker: Waker,
+    /// Said by `set_specs` and `report`, for the next wait.
+    said: Vec<FileEvent>,
+    next_scan: Instant,
+    /// Not before this will a hint bring the next scan forward.
+    rescan_from: Instant,
+    /// Entries to be scanned out of turn.
+    dirty: BTreeSet<Arc<str>>,
+    hints_taken: Option<Instant>,
+    unlistable: HashSet<PathBuf>,
+    out_of_descriptors: bool,
+}
+
+/// Makes [`Discovery::wait`] return at once, from any thread.
+#[derive(Clone, Debug)]
+pub struct Waker {
+    woken: Arc<AtomicBool>,
+    fd: Option<Arc<OwnedFd>>,
+}
+
+impl Waker {
+    fn new() -> Waker {
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok();
+        Waker { woken: Arc::new(AtomicBool::new(false)), fd: fd.map(Arc::new) }
+    }
+
+    /// Wakes; a wake while nobody waits counts for the next wait.
+    pub fn wake(&self) {
+        self.woken.store(true, Ordering::Release);
+        if let Some(fd) = &self.fd {
+            // Only fails when it was woken more often than a counter of 64 bits can tell.
+            let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
+        }
+    }
+
+    fn take(&self) -> bool {
+        if let Some(fd) = &self.fd {
+            let _ = rustix::io::read(fd, &mut [0_u8; 8]);
+        }
+        self.woken.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Discovery {
+    /// Looks at nothing yet.
+    pub fn new(options: DiscoverOptions) -> Discovery {
+        let mut shelf: HashMap<Arc<str>, KnownFiles> = HashMap::new();
+        for known in options.known {
+            shelf.entry(known.key.entry.clone()).or_default().insert(known);
+        }
+        let mut said = Vec::new();
+        let hints = match options.hints.then(Hints::new) {
+            Some(Ok(hints)) => Some(hints),
+            Some(Err(notice)) => {
+                said.push(FileEvent::Notice(notice));
+                None
+            }
+            None => None,
+        };
+        Discovery {
+            scan_every: options.scan_every,
+            allow: options.allow,
+            entries: BTreeMap::new(),
+            shelf,
+            entries_seen: options.entries_seen,
+            hints,
+            waker: Waker::new(),
+            said,
+            next_scan: Instant::now(),
+            rescan_from: Instant::now(),
+            dirty: BTreeSet::new(),
+            hints_taken: None,
+            unlistable: HashSet::new(),
+            out_of_descriptors: false,
+        }
+    }
+
+    /// For other threads.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// The complete set of what is to be watched; what changed is worked out inside, and seen at the next `wait`. Of
+    /// an entry whose patterns changed, only streams that are meant no more are dropped.
+    pub fn set_specs(&mut self, specs: Vec<WatchSpec>) {
+        let names: BTreeSet<Arc<str>> = specs.iter().map(|spec| spec.entry.clone()).collect();
+        for (name, entry) in &mut self.entries {
+            if !names.contains(name) && entry.wanted {
+                entry.wanted = false;
+                entry.drop_unwanted(&mut self.said);
+            }
+        }
+        for spec in specs {
+            let name = spec.entry.clone();
+            match self.entries.get_mut(&name) {
+                Some(entry) => {
+                    let same = entry.wanted && entry.spec.patterns == spec.patterns;
+                    entry.wanted = true;
+                    entry.spec = spec;
+                    if same {
+                        continue;
+                    }
+                    entry.drop_unwanted(&mut self.said);
+                }
+                None => {
+                    let seen = !self.entries_seen.insert(name.clone());
+                    let known = self.shelf.remove(&name).unwrap_or_default();
+                    self.entries.insert(name.clone(), Entry::new(spec, seen, known));
+                }
+            }
+            self.dirty.insert(name);
+        }
+        self.shelve_ended();
+    }
+
+    /// Takes in what a shard says; what follows from it is seen at the next `wait`.
+    pub fn report(&mut self, report: StreamReport) {
+        let (StreamReport::Truncated { known } | StreamReport::Finished { known } | StreamReport::Closed { known }) =
+            &report;
+        let name = known.key.entry.clone();
+        let Some(entry) = self.entries.get_mut(&name) else {
+            self.shelf.entry(name).or_default().insert(known.clone());
+            return;
+        };
+        match report {
+            StreamReport::Truncated { known } if entry.wanted => {
+                entry.remove(known.key.file);
+                let mut opener = Opener { allow: &self.allow, hints: self.hints.as_mut(), events: &mut self.said };
+                entry.search_copy(known, &mut opener);
+            }
+            // Its generation is over and nobody will look for the rest: nothing at its place may be taken for it.
+            StreamReport::Truncated { known } => drop(entry.remove(known.key.file)),
+            StreamReport::Finished { known } => entry.keep(KnownFile { finished: true, ..known }),
+            StreamReport::Closed { known } => entry.keep(known),
+        }
+        self.dirty.insert(name);
+        self.shelve_ended();
+    }
+
+    /// Blocks at most until `deadline`, the next scan, a hint or a wake; then returns what happened.
+    pub fn wait(&mut self, deadline: Instant) -> Vec<FileEvent> {
+        loop {
+            let events = self.due();
+            if !events.is_empty() || self.waker.take() || Instant::now() >= deadline {
+                return events;
+            }
+            let until = deadline.min(self.next_scan);
+            if !self.block(until, true) {
+                continue;
+            }
+            // A hint: others are about to follow it. Napping lets the kernel fold them together.
+            if let Some(taken) = self.hints_taken {
+                self.block(taken + HINTS_EVERY, false);
+            }
+            let events = self.take_hints();
+            if !events.is_empty() {
+                return events;
+            }
+        }
+    }
+
+    /// Scans everything now and returns what happened.
+    pub fn scan_now(&mut self) -> Vec<FileEvent> {
+        let mut events = std::mem::take(&mut self.said);
+        self.scan_all(&mut events);
+        while self.open_some(&mut events) {}
+        events
+    }
+
+    /// What can be said without waiting.
+    fn due(&mut self) -> Vec<FileEvent> {
+        let mut events = std::mem::take(&mut self.said);
+        if Instant::now() >= self.next_scan {
+            self.scan_all(&mut events);
+        } else {
+            while let Some(name) = self.dirty.pop_first() {
+                self.scan_entry(&name, &mut events);
+            }
+        }
+        while self.open_some(&mut events) && events.is_empty() {}
+        events
+    }
+
+    fn scan_all(&mut self, events: &mut Vec<FileEvent>) {
+        let begun = Instant::now();
+        if let Some(hints) = &mut self.hints {
+            hints.begin_scan();
+        }
+        // A directory that healed, or went, is worth another word when it fails again.
+        self.unlistable.retain(|dir| std::fs::read_dir(dir).is_err());
+        let names: Vec<_> = self.entries.keys().cloned().collect();
+        for name in names {
+            self.scan_entry(&name, events);
+        }
+        if let Some(hints) = &mut self.hints {
+            hints.end_scan();
+        }
+        self.dirty.clear();
+        self.out_of_descriptors = false;
+        let now = Instant::now();
+        self.next_scan = now + self.scan_every;
+        self.rescan_from = now + RESCAN_EVERY.max((now - begun) * 10);
+    }
+
+    fn scan_entry(&mut self, name: &Arc<str>, events: &mut Vec<FileEvent>) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        if !entry.wanted {
+            return;
+        }
+        let hints = &mut self.hints;
+        let mut on_dir = |dir: &std::path::Path| {
+            if let Some(notice) = hints.as_mut().and_then(|hints| hints.watch_dir(dir)) {
+                events.push(FileEvent::Notice(notice));
+            }
+        };
+        let listing = list(&entry.spec.patterns, &mut on_dir);
+        for (dir, reason) in listing.unlistable {
+            if self.unlistable.insert(dir.clone()) {
+                events.push(FileEvent::Notice(Notice::Unlistable { dir, reason }));
+            }
+        }
+        entry.take_in(&listing.looks, true, events);
+        let mut opener = Opener { allow: &self.allow, hints: self.hints.as_mut(), events };
+        entry.search_missing(&listing.looks, &mut opener);
+        for stream in entry.streams.values().filter(|stream| stream.link) {
+            if let Some(hints) = &mut self.hints
+                && let Some(notice) = hints.watch_file(&stream.path)
+            {
+                events.push(FileEvent::Notice(notice));
+            }
+        }
+    }
+
+    /// Opens a few of the files that wait. True: more wait.
+    fn open_some(&mut self, events: &mut Vec<FileEvent>) -> bool {
+        let mut left = OPENS_MAX;
+        for entry in self.entries.values_mut() {
+            if self.out_of_descriptors {
+                return false;
+            }
+            let before = entry.backlog.len();
+            let mut opener = Opener { allow: &self.allow, hints: self.hints.as_mut(), events };
+            if entry.open_backlog(&mut opener, left) == Pace::OutOfDescriptors {
+                self.out_of_descriptors = true;
+                events.push(FileEvent::Notice(Notice::TooManyOpen { waiting: entry.backlog.len() }));
+                return false;
+            }
+            left -= before.saturating_sub(entry.backlog.len()).min(left);
+        }
+        self.entries.values().any(|entry| !entry.backlog.is_empty())
+    }
+
+    fn take_hints(&mut self) -> Vec<FileEvent> {
+        let mut events = Vec::new();
+        let Some(hints) = &mut self.hints else { return events };
+        let hinted = hints.drain();
+        self.hints_taken = Some(Instant::now());
+        for entry in self.entries.values_mut() {
+            let cared = hinted.paths.iter().filter(|path| entry.cares_for(path));
+            let looks: HashMap<PathBuf, Look> = cared.map(|path| (path.clone(), look(path))).collect();
+            if !looks.is_empty() {
+                entry.take_in(&looks, false, &mut events);
+            }
+        }
+        if hinted.rescan {
+            // Where directories come and go all the time, scans do not follow each other without a pause.
+            self.next_scan = self.next_scan.min(self.rescan_from);
+        }
+        while self.open_some(&mut events) && events.is_empty() {}
+        events
+    }
+
+    /// Waits for a wake, or (`for_hints`) a hint; true when a hint is there.
+    fn block(&self, until: Instant, for_hints: bool) -> bool {
+        let mut left = until.saturating_duration_since(Instant::now());
+        if self.waker.fd.is_none() {
+            left = left.min(UNWOKEN_WAIT_MAX);
+        }
+        let mut fds = Vec::with_capacity(2);
+        let hints = self.hints.as_ref().filter(|_| for_hints);
+        if let Some(hints) = hints {
+            fds.push(PollFd::from_borrowed_fd(hints.fd(), PollFlags::IN));
+        }
+        if let Some(fd) = &self.waker.fd {
+            fds.push(PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN));
+        }
+        let timeout = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        // Interrupted by a signal: as if time were up; the caller looks at the clock.
+        let _ = poll(&mut fds, Some(&timeout));
+        hints.is_some() && fds[0].revents().contains(PollFlags::IN)
+    }
+
+    /// Entries that were removed and whose streams are all closed: what is known of their files stays.
+    fn shelve_ended(&mut self) {
+        let ended = self.entries.iter().filter(|(_, entry)| !entry.wanted && entry.streams.is_empty());
+        let ended: Vec<Arc<str>> = ended.map(|(name, _)| name.clone()).collect();
+        for name in ended {
+            if let Some(entry) = self.entries.remove(&name) {
+                self.shelf.insert(name, entry.known);
+            }
+        }
+    }
+}

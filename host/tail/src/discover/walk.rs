@@ -1,0 +1,197 @@
+//! What paths show now: one path, or all that patterns mean.
+//!
+//! It only lists directories and asks for metadata; it opens no file and remembers nothing.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use crate::allow::OpenProblem;
+use crate::identity::FileKey;
+use crate::paths::{PathPatterns, Step};
+
+/// A regular file, links followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) place: FileKey,
+    pub(super) size: u64,
+    pub(super) modified_ns: i128,
+}
+
+/// What a path shows.
+#[derive(Debug)]
+pub(super) enum Look {
+    File(Shown),
+    /// Nothing is there.
+    Nothing,
+    /// Something that cannot be read, or could not be looked at.
+    Bad(OpenProblem),
+}
+
+/// What the paths of an entry show.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// Only paths that show something.
+    pub(super) looks: HashMap<PathBuf, Look>,
+    /// Directories that could not be listed.
+    pub(super) unlistable: Vec<(PathBuf, String)>,
+}
+
+impl Shown {
+    pub(super) fn of(metadata: &fs::Metadata) -> Shown {
+        Shown {
+            place: FileKey::of(metadata),
+            size: metadata.len(),
+            modified_ns: i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()),
+        }
+    }
+}
+
+impl Look {
+    pub(super) fn shows(&self, place: &FileKey) -> bool {
+        matches!(self, Look::File(shown) if shown.place == *place)
+    }
+}
+
+/// Looks at one path.
+pub(super) fn look(path: &Path) -> Look {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => Look::File(Shown::of(&metadata)),
+        Ok(metadata) if metadata.is_dir() => Look::Bad(OpenProblem::Directory),
+        Ok(_) => Look::Bad(OpenProblem::NotRegular),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory if is_link(path) => {
+                Look::Bad(OpenProblem::DanglingLink)
+            }
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Look::Nothing,
+            io::ErrorKind::PermissionDenied => Look::Bad(OpenProblem::Permission),
+            _ if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => Look::Bad(OpenProblem::DanglingLink),
+            _ => Look::Bad(OpenProblem::Io(error)),
+        },
+    }
+}
+
+/// Whether the path itself is a symbolic link.
+pub(super) fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink())
+}
+
+/// Looks at every path that `patterns` mean. `on_dir` is called for each directory before it is listed, so that what
+/// happens in it from then on can be noticed.
+pub(super) fn list(patterns: &PathPatterns, on_dir: &mut dyn FnMut(&Path)) -> Listing {
+    let mut walk = Walk { patterns, steps: &[], on_dir, listing: Listing::default() };
+    for root in patterns.roots() {
+        walk.steps = root.steps();
+        if root.dir().is_dir() {
+            walk.walk(root.dir(), vec![0]);
+        } else if let Some(above) = root.dir().ancestors().find(|dir| dir.is_dir()) {
+            (walk.on_dir)(above); // where the missing directory, or one above it, may appear
+        }
+    }
+    walk.listing
+}
+
+/// The file in `dir` that lies at `place`, whatever its name.
+pub(super) fn find_place(dir: &Path, same: &dyn Fn(&FileKey) -> bool, inode: u64) -> Option<PathBuf> {
+    use std::os::unix::fs::DirEntryExt;
+    let entries = fs::read_dir(dir).ok()?.filter_map(Result::ok);
+    let mut found: Vec<_> = entries.filter(|entry| entry.ino() == inode).map(|entry| entry.path()).collect();
+    found.sort();
+    found.into_iter().find(|path| matches!(look(path), Look::File(shown) if same(&shown.place)))
+}
+
+struct Walk<'a> {
+    patterns: &'a PathPatterns,
+    /// Of the root that is walked.
+    steps: &'a [Step],
+    on_dir: &'a mut dyn FnMut(&Path),
+    listing: Listing,
+}
+
+impl Walk<'_> {
+    /// Walks `dir`, in which the components `active` of the glob come next: each directory is listed once, however many
+    /// ways lead into it.
+    fn walk(&mut self, dir: &Path, mut active: Vec<usize>) {
+        (self.on_dir)(dir);
+        // `**` also stands for no directory at all.
+        let mut i = 0;
+        while let Some(&step) = active.get(i) {
+            if matches!(self.steps[step], Step::AnyDepth) && !active.contains(&(step + 1)) {
+                active.push(step + 1);
+            }
+            i += 1;
+        }
+        if active.iter().all(|&step| matches!(self.steps[step], Step::Name(_))) {
+            for step in active {
+                if let Step::Name(name) = &self.steps[step] {
+                    self.meet(&dir.join(name), name.as_os_str(), &[step], None);
+                }
+            }
+            return;
+        }
+        let entries = match fs::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => return self.listing.unlistable.push((dir.to_owned(), error.to_string())),
+        };
+        for entry in entries {
+            match entry {
+                Ok(entry) => {
+                    self.meet(&entry.path(), &entry.file_name(), &active, entry.file_type().ok());
+                }
+                Err(error) => return self.listing.unlistable.push((dir.to_owned(), error.to_string())),
+            }
+        }
+    }
+
+    /// The components that come next below a directory called `name`. `**` does not follow links: they may lead in
+    /// circles.
+    fn below(&self, active: &[usize], name: &OsStr, real_dir: bool) -> Vec<usize> {
+        let mut next = Vec::new();
+        for &step in active {
+            let below = match &self.steps[step] {
+                Step::AnyDepth if !real_dir => continue,
+                Step::AnyDepth => step,
+                other if other.takes(name) && step + 1 < self.steps.len() => step + 1,
+                _ => continue,
+            };
+            if !next.contains(&below) {
+                next.push(below);
+            }
+        }
+        next
+    }
+
+    /// One name in a directory: goes below it, or looks at it. `kind` is of the name itself, links not followed.
+    fn meet(&mut self, path: &Path, name: &OsStr, active: &[usize], kind: Option<fs::FileType>) {
+        let real_dir = kind.is_some_and(|kind| kind.is_dir());
+        let may_be_dir = kind.is_none_or(|kind| kind.is_dir() || kind.is_symlink());
+        let next = if may_be_dir { self.below(active, name, real_dir) } else { Vec::new() };
+        if !next.is_empty() && (real_dir || path.is_dir()) {
+            self.walk(path, next);
+        }
+        let last = self.steps.len() - 1;
+        let meant = active.contains(&last) && self.steps[last].takes(name);
+        if !meant || real_dir && !self.is_literal(path) {
+            return;
+        }
+        if !self.patterns.matches(path) || self.listing.looks.contains_key(path) {
+            return;
+        }
+        match look(path) {
+            Look::Nothing => {}
+            // A directory among files is nothing unusual, unless somebody wrote its very name.
+            Look::Bad(OpenProblem::Directory) if !self.is_literal(path) => {}
+            shown => drop(self.listing.looks.insert(path.to_owned(), shown)),
+        }
+    }
+
+    fn is_literal(&self, path: &Path) -> bool {
+        self.patterns.is_literal(path)
+    }
+}

@@ -1,0 +1,298 @@
+//! A directory with logs, a discovery that watches it, and a shard of the simplest kind: it reads what it is told to,
+//! and keeps what it knows. Events are written down as short sentences; files are called A, B, C… in the order in which
+//! they were opened first.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tailmill_tail::{
+    AllowPaths, BatchLimits, BufferPool, DiscoverOptions, Discovery, FileEvent, FileId, Framing, KnownFile, Notice,
+    OpenProblem, OpenedFile, PathPatterns, Read, Reader, StartAt, StreamKey, StreamReport, WatchSpec,
+};
+
+/// A stream as the shard sees it.
+pub struct Stream {
+    pub opened: OpenedFile,
+    pub path: PathBuf,
+    pub reader: Option<Reader>,
+    pub lines: Vec<String>,
+    pub finished: bool,
+    pub leaving: bool,
+}
+
+pub struct World {
+    pub dir: tempfile::TempDir,
+    pub discovery: Discovery,
+    pub streams: BTreeMap<StreamKey, Stream>,
+    names: Vec<FileId>,
+    known: Vec<KnownFile>,
+    pub entries_seen: BTreeSet<Arc<str>>,
+    allow: AllowPaths,
+    pub specs: Vec<WatchSpec>,
+    hints: bool,
+}
+
+pub fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+impl World {
+    pub fn new(patterns: &[&str]) -> World {
+        Self::with(patterns, &[], StartAt::Beginning, false)
+    }
+
+    pub fn with(patterns: &[&str], exclude: &[&str], start: StartAt, hints: bool) -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let mut world = World {
+            discovery: discovery(AllowPaths::all(), vec![], BTreeSet::new(), hints),
+            dir,
+            streams: BTreeMap::new(),
+            names: vec![],
+            known: vec![],
+            entries_seen: BTreeSet::new(),
+            allow: AllowPaths::all(),
+            specs: vec![],
+            hints,
+        };
+        let spec = world.spec("e", patterns, exclude, start);
+        world.set_specs(vec![spec]);
+        world
+    }
+
+    pub fn spec(&self, entry: &str, patterns: &[&str], exclude: &[&str], start: StartAt) -> WatchSpec {
+        let include: Vec<String> =
+            patterns.iter().map(|pattern| format!("{}/{pattern}", self.dir.path().display())).collect();
+        let patterns = Arc::new(PathPatterns::new(&include, &strings(exclude)).unwrap());
+        WatchSpec { entry: entry.into(), patterns, start, finish_after: Duration::ZERO }
+    }
+
+    pub fn set_specs(&mut self, specs: Vec<WatchSpec>) {
+        self.specs = specs;
+        self.discovery.set_specs(self.specs.clone());
+    }
+
+    pub fn allow(&mut self, glob: &str) {
+        self.allow = AllowPaths::new(&[format!("{}/{glob}", self.dir.path().display())]).unwrap();
+        self.restart();
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn append(&self, name: &str, text: &str) {
+        let mut file = OpenOptions::new().append(true).create(true).open(self.path(name)).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    }
+
+    pub fn rename(&self, from: &str, to: &str) {
+        fs::rename(self.path(from), self.path(to)).unwrap();
+    }
+
+    pub fn link(&self, target: &str, name: &str) {
+        let _ = fs::remove_file(self.path(name));
+        std::os::unix::fs::symlink(target, self.path(name)).unwrap();
+    }
+
+    /// Scans, and compares what happened, in order, with what should have.
+    pub fn expect(&mut self, expected: &[&str]) {
+        let said = self.scan();
+        assert_eq!(said, expected);
+    }
+
+    pub fn scan(&mut self) -> Vec<String> {
+        let events = self.discovery.scan_now();
+        self.take(events)
+    }
+
+    /// Waits until `sentence` is said (by hints), and returns everything that was said until then.
+    pub fn wait_for(&mut self, sentence: &str) -> Vec<String> {
+        let give_up = Instant::now() + Duration::from_secs(60);
+        let mut said = Vec::new();
+        while !said.iter().any(|one| one == sentence) {
+            assert!(Instant::now() < give_up, "never said {sentence:?}, only {said:?}");
+            let events = self.discovery.wait(give_up);
+            said.extend(self.take(events));
+        }
+        said
+    }
+
+    fn take(&mut self, events: Vec<FileEvent>) -> Vec<String> {
+        events.into_iter().map(|event| self.tell(event)).collect()
+    }
+
+    fn tell(&mut self, event: FileEvent) -> String {
+        match event {
+            FileEvent::Opened(opened) => {
+                let name = self.name(opened.key.file);
+                let place = self.short(&opened.path);
+                let from = opened.known.as_ref().map_or(opened.start, |known| known.offset);
+                let known = if opened.known.is_some() { "again " } else { "" };
+                let at = if from > 0 { format!(" from {from}") } else { String::new() };
+                let entry =
+                    if &*opened.key.entry == "e" { String::new() } else { format!(" for {}", opened.key.entry) };
+                let after = opened.predecessor.as_ref().map(|key| format!(" after {}", self.name(key.file)));
+                let sentence = format!("{name} opened {known}{place}{at}{entry}{}", after.unwrap_or_default());
+                let evidence = opened.known.as_ref().map_or_else(Default::default, |known| known.evidence);
+                let file = opened.file.try_clone().unwrap();
+                let reader = Reader::new(file, from, evidence, Arc::new(Framing::default())).unwrap();
+                let path = opened.path.clone();
+                let lines = self.streams.remove(&opened.key).map(|stream| stream.lines).unwrap_or_default();
+                let stream =
+                    Stream { path, reader: Some(reader), lines, finished: false, leaving: false, opened: *opened };
+                self.streams.insert(stream.opened.key.clone(), stream);
+                sentence
+            }
+            FileEvent::Grew(key) => format!("{} grew", self.name(key.file)),
+            FileEvent::Moved { key, to } => {
+                self.streams.get_mut(&key).unwrap().path = to.clone();
+                format!("{} moved to {}", self.name(key.file), self.short(&to))
+            }
+            FileEvent::Leaving { key, gone } => {
+                self.streams.get_mut(&key).unwrap().leaving = true;
+                format!("{} leaves{}", self.name(key.file), if gone { ", gone" } else { "" })
+            }
+            FileEvent::Back(key) => {
+                self.streams.get_mut(&key).unwrap().leaving = false;
+                format!("{} is back", self.name(key.file))
+            }
+            FileEvent::Dropped(key) => format!("{} dropped", self.name(key.file)),
+            FileEvent::Problem { path, problem, .. } => {
+                let kind = match problem {
+                    OpenProblem::Outside { .. } => "outside".to_owned(),
+                    other => other.to_string(),
+                };
+                format!("problem {}: {kind}", self.short(&path))
+            }
+            FileEvent::Healed { path, .. } => format!("healed {}", self.short(&path)),
+            FileEvent::FirstScan(entry) => {
+                self.entries_seen.insert(entry.clone());
+                format!("{entry} seen")
+            }
+            FileEvent::Notice(Notice::NotFoundAgain { key, offset, .. }) => {
+                format!("{} not found again, read up to {offset}", self.name(key.file))
+            }
+            FileEvent::Notice(notice) => notice.to_string(),
+        }
+    }
+
+    fn short(&self, path: &Path) -> String {
+        path.strip_prefix(self.dir.path()).unwrap().to_string_lossy().into_owned()
+    }
+
+    /// A, B, C… in the order in which files were opened.
+    pub fn name(&mut self, id: FileId) -> char {
+        let at = self.names.iter().position(|known| *known == id).unwrap_or_else(|| {
+            self.names.push(id);
+            self.names.len() - 1
+        });
+        (b'A' + u8::try_from(at % 58).unwrap()) as char
+    }
+
+    pub fn key(&self, name: char) -> StreamKey {
+        let id = self.names[usize::from(name as u8 - b'A')];
+        self.streams.keys().find(|key| key.file == id).unwrap().clone()
+    }
+
+    /// Reads a stream to its end; the lines that came. A truncated one is reported.
+    pub fn read(&mut self, name: char) -> Vec<String> {
+        let key = self.key(name);
+        self.read_key(&key, false)
+    }
+
+    pub fn read_key(&mut self, key: &StreamKey, finish: bool) -> Vec<String> {
+        let stream = self.streams.get_mut(key).unwrap();
+        let reader = stream.reader.as_mut().unwrap();
+        let pool = BufferPool::new(4096, 2);
+        let limits = BatchLimits { bytes: 4096, lines: 100 };
+        let before = stream.lines.len();
+        let truncated = loop {
+            let read = if finish { reader.finish(&limits, &pool) } else { reader.read(&limits, &pool) };
+            match read.unwrap() {
+                Read::Batch(batch) => {
+                    stream.lines.extend((0..batch.len()).map(|i| String::from_utf8_lossy(batch.line(i)).into_owned()))
+                }
+                Read::Working => {}
+                Read::AtEnd { .. } => break false,
+                Read::Truncated { .. } => break true,
+            }
+        };
+        let lines = stream.lines[before..].to_vec();
+        if truncated {
+            let known = self.end(key, false);
+            self.discovery.report(StreamReport::Truncated { known });
+        }
+        lines
+    }
+
+    /// Ends a stream; what is known of it.
+    fn end(&mut self, key: &StreamKey, finished: bool) -> KnownFile {
+        let known = self.known_of(key, finished);
+        let stream = self.streams.get_mut(key).unwrap();
+        stream.reader = None;
+        stream.finished = finished;
+        self.known.retain(|other| other.key != *key);
+        self.known.push(known.clone());
+        known
+    }
+
+    pub fn known_of(&self, key: &StreamKey, finished: bool) -> KnownFile {
+        let stream = &self.streams[key];
+        let reader = stream.reader.as_ref().unwrap();
+        KnownFile {
+            key: key.clone(),
+            place: stream.opened.place,
+            evidence: reader.evidence(),
+            offset: reader.position(),
+            path: stream.path.clone(),
+            home: stream.opened.home.clone(),
+            finished,
+        }
+    }
+
+    pub fn finish(&mut self, name: char) -> Vec<String> {
+        let key = self.key(name);
+        let lines = self.read_key(&key, true);
+        let known = self.end(&key, true);
+        self.discovery.report(StreamReport::Finished { known });
+        lines
+    }
+
+    pub fn close(&mut self, name: char) {
+        let key = self.key(name);
+        let known = self.end(&key, false);
+        self.discovery.report(StreamReport::Closed { known });
+    }
+
+    /// The agent stops; `forget_device`: and comes up again on a machine that numbers its devices anew.
+    pub fn stop(&mut self) {
+        let open: Vec<_> =
+            self.streams.iter().filter(|(_, stream)| stream.reader.is_some()).map(|(key, _)| key.clone()).collect();
+        for key in open {
+            self.end(&key, false);
+        }
+    }
+
+    pub fn start(&mut self) {
+        self.discovery = discovery(self.allow.clone(), self.known.clone(), self.entries_seen.clone(), self.hints);
+        self.discovery.set_specs(self.specs.clone());
+    }
+
+    pub fn restart(&mut self) {
+        self.stop();
+        self.start();
+    }
+
+    pub fn known_mut(&mut self) -> &mut Vec<KnownFile> {
+        &mut self.known
+    }
+}
+
+fn discovery(allow: AllowPaths, known: Vec<KnownFile>, entries_seen: BTreeSet<Arc<str>>, hints: bool) -> Discovery {
+    Discovery::new(DiscoverOptions { scan_every: Duration::from_secs(3600), allow, known, entries_seen, hints })
+}

@@ -1,0 +1,620 @@
+//! What happens to files, and what discovery says about it. Scans are called for, so nothing depends on time.
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+mod common;
+
+use std::fs;
+
+use common::world::World;
+use tailmill_tail::{StartAt, StreamReport};
+
+/// Lines that tell one content from another, enough of them to prove it.
+fn distinct(from: usize, count: usize) -> String {
+    (from..from + count).map(|i| format!("{i:06} a line that is like no other\n")).collect()
+}
+
+#[test]
+fn a_file_appears_grows_and_is_reported_once_each() {
+    let mut w = World::new(&["*.log"]);
+    w.expect(&["e seen"]);
+    w.append("a.log", "one\n");
+    w.append("other", "not meant\n");
+    w.expect(&["A opened a.log"]);
+    w.expect(&[]);
+    w.append("a.log", "two\n");
+    w.expect(&["A grew"]);
+    assert_eq!(w.read('A'), ["one", "two"]);
+}
+
+#[test]
+fn rename_and_create_drains_the_old_file_before_the_new_one() {
+    let mut w = World::new(&["app.log"]);
+    w.append("app.log", "one\n");
+    w.expect(&["A opened app.log", "e seen"]);
+    w.append("app.log", "two\nlast without newline");
+    w.rename("app.log", "app.log.1");
+    w.append("app.log", "three\n");
+    w.expect(&["A moved to app.log.1", "A leaves", "A grew", "B opened app.log after A"]);
+    w.append("app.log.1", ", late");
+    w.expect(&["A grew"]);
+    assert_eq!(w.read('A'), ["one", "two"]);
+    assert_eq!(w.finish('A'), ["last without newline, late"]);
+    assert_eq!(w.read('B'), ["three"]);
+    w.expect(&[]);
+}
+
+#[test]
+fn a_chain_of_rotated_files_is_followed_also_when_the_pattern_means_them_all() {
+    let mut w = World::new(&["app.log*"]);
+    w.append("app.log", "one\n");
+    w.expect(&["A opened app.log", "e seen"]);
+    w.rename("app.log", "app.log.1");
+    w.append("app.log", "two\n");
+    w.expect(&["A moved to app.log.1", "A leaves", "B opened app.log after A"]);
+    w.rename("app.log.1", "app.log.2");
+    w.rename("app.log", "app.log.1");
+    w.append("app.log", "three\n");
+    w.expect(&["B moved to app.log.1", "B leaves", "A moved to app.log.2", "C opened app.log after B"]);
+    assert_eq!((w.finish('A'), w.finish('B')), (vec!["one".to_owned()], vec!["two".to_owned()]));
+    w.expect(&[]);
+    w.expect(&[]);
+}
+
+#[test]
+fn a_finished_file_is_opened_again_only_when_it_grows_and_then_where_it_is() {
+    let mut w = World::new(&["app.log*"]);
+    w.append("app.log", "one\n");
+    w.expect(&["A opened app.log", "e seen"]);
+    w.rename("app.log", "app.log.1");
+    w.expect(&["A moved to app.log.1", "A leaves"]);
+    w.finish('A');
+    w.expect(&[]);
+    w.append("app.log.1", "more\n");
+    w.expect(&["A opened again app.log.1 from 4"]);
+    assert_eq!(w.read('A'), ["more"]);
+    w.expect(&[]);
+}
+
+#[test]
+fn a_deleted_file_is_gone_and_read_to_its_end_nevertheless() {
+    let mut w = World::new(&["*.log"]);
+    w.append("a.log", "one\n");
+    w.expect(&["A opened a.log", "e seen"]);
+    w.append("a.log", "two\n");
+    fs::remove_file(w.path("a.log")).unwrap();
+    w.expect(&["A leaves, gone"]);
+    w.expect(&[]);
+    assert_eq!(w.finish('A'), ["one", "two"]);
+    w.append("a.log", "three\n");
+    w.expect(&["B opened a.log"]);
+    assert_eq!(w.read('B'), ["three"]);
+}
+
+#[test]
+fn a_file_that_comes_back_to_its_place_is_not_leaving_any_more() {
+    let mut w = World::new(&["*.log"]);
+    w.append("a.log", "one\n");
+    w.expect(&["A opened a.log", "e seen"]);
+    w.rename("a.log", "elsewhere");
+    w.expect(&["A moved to elsewhere", "A leaves"]);
+    w.rename("elsewhere", "a.log");
+    w.expect(&["A moved to a.log", "A is back"]);
+}
+
+#[test]
+fn a_renamed_file_that_is_deleted_later_is_said_to_be_gone() {
+    let mut w = World::new(&["*.log"]);
+    w.append("a.log", "one\n");
+    w.expect(&["A opened a.log", "e seen"]);
+    w.rename("a.log", "old");
+    w.expect(&["A moved to old", "A leaves"]);
+    fs::remove_file(w.path("old")).unwrap();
+    w.expect(&["A leaves, gone"]);
+}
+
+#[test]
+fn copytruncate_is_a_new_file_and_the_unread_rest_is_read_from_the_copy() {
+    let mut w = World::new(&["app.log"]);
+    w.append("app.log", &distinct(0, 100));
+    w.expect(&["A opened app.log", "e seen"]);
+    w.read('A');
+    let read = fs::metadata(w.path("app.log")).unwrap().len();
+    w.append("app.log", "unread\n");
+    fs::copy(w.path("app.log"), w.path("app.log.1")).unwrap();
+    fs::File::create(w.path("app.log")).unwrap();
+    w.append("app.log", "new\n");
+    w.expect(&["A grew"]);
+    assert_eq!(w.read('A'), [""; 0]);
+    w.expect(&[&format!("A opened again app.log.1 from {read}"), "A leaves", "B opened app.log after A"]);
+    assert_eq!((w.finish('A'), w.read('B')), (vec!["unread".to_owned()], vec!["new".to_owned()]));
+    w.expect(&[]);
+}
+
+#[test]
+fn copytruncate_with_nothing_unread_is_simply_a_new_file() {
+    let mut w = World::new(&["app.log"]);
+    w.append("app.log", &distinct(0, 100));
+    w.expect(&["A opened app.log", "e seen"]);
+    w.read('A');
+    fs::copy(w.path("app.log"), w.path("app.log.1")).unwrap();
+    fs::write(w.path("app.log"), "new\n").unwrap();
+    w.expect(&["A grew"]);
+    w.read('A');
+    w.expect(&["B opened app.log"]);
+    assert_eq!(w.read('B'), ["new"]);
+}
+
+#[test]
+fn heartbeats_that_are_truncated_and_grow_past_the_old_place_come_again_rather_than_not() {
+    let mut w = World::new(&["app.log"]);
+    w.append("app.log", &"heartbeat ok\n".repeat(1000));
+    w.expect(&["A opened app.log", "e seen"]);
+    w.read('A');
+    w.stop();
+    fs::remove_file(w.path("app.log")).unwrap();
+    fs::write(w.path("keep-the-inode-busy"), "").unwrap();
+    fs::write(w.path("app.log"), "heartbeat ok\n".repeat(2000)).unwrap();
+    w.start();
+    w.expect(&["A not found again, read up to 13000", "B opened app.log", "e seen"]);
+    assert_eq!(w.read('B').len(), 2000);
+}
+
+#[test]
+fn a_restart_goes_on_where_each_file_was_left() {
+    let mut w = World::new(&["*.log"]);
+    w.append("a.log", "one\n");
+    w.append("b.log", "");
+    w.scan();
+    w.read('A');
+    w.read('B');
+    w.stop();
+    w.append("a.log", "two\n");
+    w.append("b.log", "first\n");
+    w.start();
+    let said = w.scan();
+    assert!(said.contains(&"A opened again a.log from 4".to_owned()), "{said:?}");
+    assert!(said.contains(&"B opened again b.log".to_owned()), "{said:?}");
+    assert_eq!((w.read('A'), w.read('B')), (vec!["two".to_owned()], vec!["first".to_owned()]));
+}
+
+#[test]
+fn a_file_renamed_while_stopped_is_found_under_a_name_that_no_pattern_means() {
+    let mut w = World::new(&["app.log"]);
+    w.append("app.log", "one\n");
+    w.expect(&["A opened app.log", "e seen"]);
+    w.read('A');
+    w.stop();
+    w.append("app.log", "unread\nlast");
+    w.rename("app.log", "app.log-20240101");
+    w.append("app.log", "new\n");
+    w.start();
+    w.expect(&["A opened again app.log-20240101 from 4", "A leaves", "B opened app.log after A", "e seen"]);
+    assert_eq!((w.finish('A'), w.read('B')), (strings(&["unread", "last"]), strings(&["new"])));
+}
+
+#[test]
+fn several_rotations_while_stopped_are_told_apart() {
+    let mut w = World::new(&["app.log"]);
+    w.append("app.log", "one\n");
+    w.expect(&["A opened app.log", "e seen"]);
+    w.append("app.log", "two\n");
+    w.stop();
+    w.rename("app.log", "app.log.2");
+    w.append("app.log.1", "never seen, and no pattern means it\n");
+    w.append("app.log", "three\n");
+    w.start();
+    w.expect(&["A opened again app.log.2", "A leaves", "B opened app.log after A", "e seen"]);
+}
+
+#[test]
+fn a_copy_made_while_stopped_holds_the_unread_rest_when_the_original_was_truncated() {
+    let mut w = World::new(&["app.log"]);
+    w.append("app.log", &distinct(0, 100));
+    w.expect(&["A opened app.log", "e seen"]);
+    w.read('A');
+    w.stop();
+    w.append("app.log", "unread\n");
+    fs::copy(w.path("app.log"), w.path("app.log.1")).unwrap();
+    fs::write(w.path("app.log"), "new\n").unwrap();
+    w.start();
+    w.expect(&["A opened again app.log.1 from 3600", "A leaves", "B opened app.log after A", "e seen"]);
+    assert_eq!((w.finish('A'), w.read('B')), (strings(&["unread"]), strings(&["new"])));
+}
+
+#[test]
+fn a_file_restored_under_another_inode_goes_on_where_it_was() {
+    let mut w = World::new(&["*.log"]);
+    w.append("a.log", &distinct(0, 100));
+    w.expect(&["A opened a.log", "e seen"]);
+    w.read('A');
+    w.stop();
+    fs::copy(w.path("a.log"), w.path("b")).unwrap();
+    w.rename("b", "a.log");
+    w.append("a.log", "more\n");
+    w.start();
+    w.expect(&["A opened again a.log from 3600", "e seen"]);
+    assert_eq!(w.read('A'), ["more"]);
+}
+
+#[test]
+fn a_copy_of_a_file_that_is_still_there_is_another_file() {
+    let mut w = World::new(&["*.log"]);
+    w.append("a.log", &distinct(0, 100));
+    w.expect(&["A opened a.log", "e seen"]);
+    w.read('A');
+    w.stop();
+    fs::copy(w.path("a.log"), w.path("copy.log")).unwrap();
+    w.append("a.log", "more\n");
+    w.start();
+    w.expect(&["A opened again a.log from 3600", "B opened copy.log", "e seen"]);
+}
+
+#[test]
+fn a_copy_of_a_finished_file_is_shipped_already_only_when_the_original_is_gone_and_nothing_is_new_in_it() {
+    for (original_stays, more, repeated) in [(false, false, false), (true, false, true), (false, true, true)] {
+        let mut w = World::new(&["*.log", "a.log.1"]);
+        w.append("a.log", &distinct(0, 100));
+        w.expect(&["A opened a.log", "e seen"]);
+        w.rename("a.log", "a.log.1");
+        w.expect(&["A moved to a.log.1", "A leaves"]);
+        w.finish('A');
+        w.stop();
+        fs::copy(w.path("a.log.1"), w.path("copy.log")).unwrap();
+        if more {
+            w.append("copy.log", "more\n");
+        }
+        if !original_stays {
+            fs::remove_file(w.path("a.log.1")).unwrap();
+        }
+        w.start();
+        let said = w.scan();
+        assert_eq!(said.contains(&"B opened copy.log".to_owned()), repeated, "{original_stays} {more}: {said:?}");
+    }
+}
+
+#[test]
+fn an_inode_used_again_by_a_file_with_other_content_is_a_new_file() {
+    let mut w = World::new(&["*.log"]);
+    w.append("a.log", "one\ntwo\n");
+    w.expect(&["A opened a.log", "e seen"]);
+    w.read('A');
+    w.stop();
+    // The same place, as far as the disk tells, and as long as before.
+    fs::write(w.path("a.log"), "uno\ndue\ntre\n").unwrap();
+    w.start();
+    w.expect(&["B opened a.log", "e seen"]);
+    assert_eq!(w.read('B'), ["uno", "due", "tre"]);
+}
+
+#[test]
+fn a_place_without_birth_time_that_belongs_to_something_else_now_is_not_shipped_under_a_foreign_name() {
+    let mut w = World::new(&["a.log"]);
+    w.append("a.log", "");
+    w.expect(&["A opened a.log", "e seen"]);
+    w.stop();
+    w.rename("a.log", "something-else");
+    w.append("something-else", "secret\n");
+    w.known_mut()[0].place.born_ns = None;
+    w.start();
+    w.expect(&["e seen"]);
+}
+
+#[test]
+fn the_device_number_may_change_over_a_reboot() {
+    for born in [true, false] {
+        let mut w = World::new(&["a.log"]);
+        w.append("a.log", &distinct(0, 100));
+        w.expect(&["A opened a.log", "e seen"]);
+        w.read('A');
+        w.stop();
+        w.append("a.log", "more\n");
+        let place = &mut w.known_mut()[0].place;
+        place.device += 1;
+        place.born_ns = place.born_ns.filter(|_| born);
+        w.start();
+        w.expect(&["A opened again a.log from 3600", "e seen"]);
+    }
+}
+
+#[test]
+fn without_birth_times_and_on_another_device_a_few_bytes_prove_nothing() {
+    let mut w = World::new(&["a.log"]);
+    w.append("a.log", "banner\n");
+    w.expect(&["A opened a.log", "e seen"]);
+    w.read('A');
+    w.stop();
+    let place = &mut w.known_mut()[0].place;
+    (place.device, place.born_ns) = (place.device + 1, None);
+    w.start();
+    w.expect(&["B opened a.log", "e seen"]);
+}
+
+#[test]
+fn a_link_that_flips_leaves_its_old_target_and_opens_the_new_one() {
+    let mut w = World::new(&["current"]);
+    w.append("app.1.log", "one\n");
+    w.append("app.2.log", "two\n");
+    w.link("app.1.log", "current");
+    w.expect(&["A opened current", "e seen"]);
+    w.append("app.1.log", "late\n");
+    w.link("app.2.log", "current");
+    w.expect(&["A moved to app.1.log", "A leaves", "A grew", "B opened current after A"]);
+    assert_eq!((w.finish('A'), w.read('B')), (strings(&["one", "late"]), strings(&["two"])));
+    w.link("app.1.log", "current");
+    w.expect(&["B moved to app.2.log", "B leaves"]);
+}
+
+#[test]
+fn names_that_lead_to_one_file_are_one_stream() {
+    let mut w = World::new(&["*.log"]);
+    w.append("a.log", "one\n");
+    fs::hard_link(w.path("a.log"), w.path("b.log")).unwrap();
+    w.link("a.log", "0.log");
+    w.expect(&["A opened a.log", "e seen"]);
+    fs::remove_file(w.path("a.log")).unwrap();
+    fs::remove_file(w.path("0.log")).unwrap();
+    w.expect(&["A moved to b.log", "A leaves"]);
+}
+
+#[test]
+fn two_entries_over_one_file_have_separate_streams() {
+    let mut w = World::new(&["*.log"]);
+    let specs = vec![w.specs[0].clone(), w.spec("other", &["a*"], &[], StartAt::Beginning)];
+    w.set_specs(specs);
+    w.append("a.log", "one\n");
+    w.expect(&["A opened a.log", "e seen", "B opened a.log for other", "other seen"]);
+}
+
+#[test]
+fn an_entry_that_goes_drops_its_streams_and_comes_back_where_they_were() {
+    let mut w = World::new(&["*.log"]);
+    w.append("a.log", "one\n");
+    w.expect(&["A opened a.log", "e seen"]);
+    w.read('A');
+    let spec = w.specs[0].clone();
+    w.set_specs(vec![]);
+    w.expect(&["A dropped"]);
+    w.append("a.log", "two\n");
+    // Back before its stream was closed: nothing is opened twice.
+    w.set_specs(vec![spec]);
+    w.expect(&[]);
+    w.close('A');
+    w.expect(&["A opened again a.log from 4"]);
+    assert_eq!(w.read('A'), ["two"]);
+}
+
+#[test]
+fn an_entry_whose_streams_were_closed_while_it_was_away_goes_on_where_they_were() {
+    let mut w = World::new(&["*.log"]);
+    w.append("a.log", "one\n");
+    w.expect(&["A opened a.log", "e seen"]);
+    w.read('A');
+    let spec = w.specs[0].clone();
+    w.set_specs(vec![]);
+    w.expect(&["A dropped"]);
+    w.close('A');
+    w.expect(&[]);
+    w.set_specs(vec![spec]);
+    w.expect(&["A opened again a.log from 4", "e seen"]);
+}
+
+#[test]
+fn a_changed_pattern_drops_only_what_it_means_no_more() {
+    let mut w = World::new(&["*.log"]);
+    w.append("a.log", "");
+    w.append("b.log", "");
+    w.scan();
+    let spec = w.spec("e", &["a.*", "c.*"], &[], StartAt::Beginning);
+    w.append("c.log", "");
+    w.set_specs(vec![spec]);
+    let said = w.scan();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].ends_with("dropped") && said[1] == "C opened c.log", "{said:?}");
+}
+
+#[test]
+fn start_at_the_end_counts_only_for_files_that_were_there_when_the_entry_was_first_seen() {
+    let mut w = World::with(&["*.log"], &[], StartAt::End, false);
+    w.append("a.log", "old\n");
+    w.expect(&["A opened a.log from 4", "e seen"]);
+    w.append("b.log", "new\n");
+    w.expect(&["B opened b.log"]);
+    w.append("a.log", "more\n");
+    w.expect(&["A grew"]);
+    assert_eq!((w.read('A'), w.read('B')), (strings(&["more"]), strings(&["new"])));
+    w.stop();
+    w.append("c.log", "while stopped\n");
+    w.start();
+    let said = w.scan();
+    assert!(said.contains(&"C opened c.log".to_owned()), "{said:?}");
+}
+
+#[test]
+fn what_cannot_be_read_is_reported_once_skipped_and_picked_up_when_it_heals() {
+    let mut w = World::new(&["f.log", "d.log", "l.log", "x*"]);
+    rustix::fs::mkfifoat(rustix::fs::CWD, w.path("f.log"), rustix::fs::Mode::RUSR).unwrap();
+    fs::create_dir(w.path("d.log")).unwrap();
+    fs::create_dir(w.path("x-is-a-directory-among-files")).unwrap();
+    w.link("nowhere", "l.log");
+    w.expect(&[
+        "problem d.log: it is a directory, not a file: name the files in it, as in `/*.log`",
+        "problem f.log: it is not a regular file (a FIFO, a socket or a device)",
+        "problem l.log: it is a link to something that does not exist",
+        "e seen",
+    ]);
+    w.expect(&[]);
+    w.append("nowhere", "now it is\n");
+    w.expect(&["healed l.log", "A opened l.log"]);
+    fs::remove_file(w.path("f.log")).unwrap();
+    w.expect(&["healed f.log"]);
+    fs::remove_dir(w.path("d.log")).unwrap();
+    w.append("d.log", "a file now\n");
+    w.expect(&["healed d.log", "B opened d.log"]);
+}
+
+#[test]
+fn a_link_inside_that_leads_outside_is_refused() {
+    let mut w = World::new(&["in/*"]);
+    w.allow("in/**");
+    fs::create_dir(w.path("in")).unwrap();
+    w.append("in/a.log", "one\n");
+    w.append("secret", "must not travel\n");
+    w.link("../secret", "in/b.log");
+    fs::hard_link(w.path("in/a.log"), w.path("in/c.log")).unwrap();
+    w.expect(&["A opened in/a.log", "problem in/b.log: outside", "e seen"]);
+    w.expect(&[]);
+    w.link("a.log", "in/b.log");
+    w.expect(&["healed in/b.log"]);
+}
+
+#[test]
+fn excludes_are_on_the_name_or_on_the_whole_path() {
+    let mut w = World::with(&["**/*"], &["*.gz", "**/skip/**"], StartAt::Beginning, false);
+    for dir in ["a", "a/skip", "a/b"] {
+        fs::create_dir(w.path(dir)).unwrap();
+    }
+    for file in ["x.gz", "a/y", "a/skip/z", "a/b/v"] {
+        w.append(file, "");
+    }
+    let mut said = w.scan();
+    said.sort();
+    assert_eq!(said.len(), 3, "{said:?}");
+    assert!(said[0].ends_with("opened a/y") || said[0].ends_with("opened a/b/v"), "{said:?}");
+}
+
+#[test]
+fn two_stars_see_directories_that_appear_and_do_not_follow_links_in_circles() {
+    let mut w = World::new(&["**/*.log"]);
+    w.append("top.log", "");
+    w.expect(&["A opened top.log", "e seen"]);
+    fs::create_dir_all(w.path("x/y/z")).unwrap();
+    w.link("../..", "x/y/circle");
+    w.append("x/y/z/deep.log", "");
+    w.expect(&["B opened x/y/z/deep.log"]);
+    w.rename("x", "w");
+    w.expect(&["B moved to w/y/z/deep.log", "B leaves"]);
+}
+
+#[test]
+fn links_to_directories_are_followed_where_a_pattern_names_the_level() {
+    let mut w = World::new(&["logs/*/app.log", "link/**/b.log"]);
+    fs::create_dir_all(w.path("real/sub")).unwrap();
+    fs::create_dir(w.path("logs")).unwrap();
+    w.append("real/app.log", "");
+    w.append("real/sub/b.log", "");
+    w.link("../real", "logs/one");
+    w.link("real", "link");
+    let mut said = w.scan();
+    said.sort_by_key(|sentence| sentence[2..].to_owned());
+    assert_eq!(
+        said.iter().map(|s| &s[2..]).collect::<Vec<_>>(),
+        ["opened link/sub/b.log", "opened logs/one/app.log", "seen"]
+    );
+}
+
+#[test]
+fn names_that_are_no_text_are_ordinary() {
+    use std::os::unix::ffi::OsStrExt;
+    let mut w = World::new(&["*.log"]);
+    let name = w.dir.path().join(std::ffi::OsStr::from_bytes(b"\xff\xfe bad\n.log"));
+    fs::write(&name, "one\n").unwrap();
+    let said = w.scan();
+    assert_eq!((said.len(), said[0].starts_with("A opened")), (2, true), "{said:?}");
+    assert_eq!(w.read('A'), ["one"]);
+}
+
+#[test]
+fn many_files_are_opened_in_portions() {
+    let mut w = World::new(&["*.log"]);
+    for i in 0..600 {
+        w.append(&format!("{i}.log"), "");
+    }
+    let events = w.discovery.wait(std::time::Instant::now());
+    assert_eq!(events.len(), 256);
+    drop(events);
+    let rest: usize = (0..3).map(|_| w.discovery.wait(std::time::Instant::now()).len()).sum();
+    assert_eq!(rest, 600 - 256 + 1, "and the word that the entry was seen");
+}
+
+#[test]
+fn a_truncated_stream_of_an_entry_that_went_is_not_taken_up_again() {
+    let mut w = World::new(&["a.log"]);
+    w.append("a.log", "one\ntwo\n");
+    w.expect(&["A opened a.log", "e seen"]);
+    w.read('A');
+    let known = w.known_of(&w.key('A'), false);
+    let spec = w.specs[0].clone();
+    w.set_specs(vec![]);
+    fs::write(w.path("a.log"), "").unwrap();
+    w.discovery.report(StreamReport::Truncated { known });
+    w.set_specs(vec![spec]);
+    w.expect(&["A dropped", "B opened a.log", "e seen"]);
+}
+
+#[test]
+fn hints_tell_of_everything_without_a_scan() {
+    let mut w = World::with(&["**/*.log"], &[], StartAt::Beginning, true);
+    w.wait_for("e seen");
+    w.append("a.log", "one\n");
+    w.wait_for("A opened a.log");
+    w.append("a.log", "two\n");
+    w.wait_for("A grew");
+    w.rename("a.log", "a.old");
+    w.wait_for("A leaves");
+    w.append("a.old", "late\n");
+    w.wait_for("A grew");
+    fs::create_dir(w.path("sub")).unwrap();
+    w.append("sub/b.log", "one\n");
+    w.wait_for("B opened sub/b.log");
+    w.append("sub/b.log", "two\n");
+    w.wait_for("B grew");
+    fs::remove_file(w.path("sub/b.log")).unwrap();
+    w.wait_for("B leaves, gone");
+    fs::remove_dir(w.path("sub")).unwrap();
+    fs::create_dir(w.path("sub")).unwrap();
+    w.append("sub/c.log", "one\n");
+    w.wait_for("C opened sub/c.log");
+}
+
+#[test]
+fn hints_tell_of_a_file_behind_a_link_into_another_directory() {
+    let mut w = World::with(&["logs/current"], &[], StartAt::Beginning, true);
+    fs::create_dir(w.path("logs")).unwrap();
+    fs::create_dir(w.path("data")).unwrap();
+    w.append("data/app.1", "one\n");
+    w.link("../data/app.1", "logs/current");
+    w.wait_for("A opened logs/current");
+    w.append("data/app.1", "two\n");
+    w.wait_for("A grew");
+    w.append("data/app.2", "three\n");
+    w.link("../data/app.2", "logs/current");
+    w.wait_for("B opened logs/current after A");
+    w.append("data/app.2", "four\n");
+    w.wait_for("B grew");
+}
+
+#[test]
+fn hints_tell_of_a_directory_that_was_not_there_at_the_start() {
+    let mut w = World::with(&["not/yet/*.log"], &[], StartAt::Beginning, true);
+    w.wait_for("e seen");
+    fs::create_dir_all(w.path("not/yet")).unwrap();
+    w.append("not/yet/a.log", "one\n");
+    w.wait_for("A opened not/yet/a.log");
+}
+
+#[test]
+fn a_wake_ends_a_wait_also_when_it_came_before() {
+    let mut w = World::new(&["*.log"]);
+    w.expect(&["e seen"]);
+    let far = std::time::Instant::now() + std::time::Duration::from_secs(3600);
+    let waker = w.discovery.waker();
+    waker.wake();
+    assert!(w.discovery.wait(far).is_empty());
+    let thread = std::thread::spawn(move || waker.wake());
+    assert!(w.discovery.wait(far).is_empty());
+    thread.join().unwrap();
+}
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    common::world::strings(texts)
+}
