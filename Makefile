@@ -5,7 +5,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 CARGO_FLAGS := --locked
-FILTERS := --manifest-path filters/Cargo.toml
+# The filters are a workspace of their own, with a target directory of its own.
+FILTERS := cd filters && $(if $(CARGO_TARGET_DIR),CARGO_TARGET_DIR=$(abspath $(CARGO_TARGET_DIR))/filters) cargo
 # Minutes that `make soak` runs, and what `make demo` and `make bench` are told.
 SOAK_MINUTES ?= 60
 ARGS ?=
@@ -42,7 +43,7 @@ test-unit: build
 
 test-filters: build
 	@scripts/section 'filter tests'
-	@cargo test $(CARGO_FLAGS) --release $(FILTERS) --workspace
+	@$(FILTERS) test $(CARGO_FLAGS) --release --workspace
 
 test-e2e: build kafka etcd
 	@scripts/section 'integration and end-to-end tests'
@@ -54,17 +55,17 @@ bench: build kafka ## CPU per line beside a bare librdkafka program, in one tabl
 lint: setup ## Formatting, clippy, forbidden arrows, paths in ARCHITECTURE.md
 	@scripts/section 'format'
 	@cargo fmt --all --check
-	@cargo fmt $(FILTERS) --all --check
+	@$(FILTERS) fmt --all --check
 	@scripts/section 'arrows and paths'
 	@scripts/check-arrows
 	@scripts/check-paths
 	@scripts/section 'clippy'
 	@cargo clippy $(CARGO_FLAGS) --release --workspace --all-targets -- -D warnings
-	@cargo clippy $(CARGO_FLAGS) --release $(FILTERS) --workspace --all-targets -- -D warnings
+	@$(FILTERS) clippy $(CARGO_FLAGS) --release --workspace --all-targets -- -D warnings
 
 soak: build kafka ## Kill and restart the agent under load for SOAK_MINUTES=60
 	@SOAK_MINUTES=$(SOAK_MINUTES) scripts/soak
 
 clean: ## Remove what was built here (the cache of Kafka and etcd stays)
 	@cargo clean -q
-	@cargo clean -q $(FILTERS)
+	@$(FILTERS) clean -q

@@ -1,1 +1,20 @@
-//! Tailmill's test harness: real Kafka, real etcd, generators, oracles, end-to-end suites and benches
+//! Tailmill's test harness: a real Kafka, a real etcd, the real `tailmill`, and an oracle that trusts none of them.
+//!
+//! In reading order. Nothing here sleeps to be in step with something: it polls a condition until a deadline, and
+//! a deadline that passes is a failed test with the agent's last words in it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a harness fails by panicking and says why on stderr: that is the test's report"
+)]
+
+pub mod scratch; // directories and processes that never outlive the test
+pub mod process; // one child: its pid, its log, its signals
+pub mod wait; // poll a condition until a deadline
+pub mod kafka; // a broker
+pub mod etcd; // an etcd
+pub mod lines; // log lines that can be recognised wherever they arrive
+pub mod logfile; // a program that writes and rotates its log
+pub mod topic; // what arrived
+pub mod oracle; // what should have arrived, and whether it did
+pub mod agent; // the real `tailmill run`
