@@ -151,3 +151,100 @@ fn why_not(error: Errno, path: &Path) -> OpenProblem {
         other => OpenProblem::Io(other.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn allow(dir: &Path, globs: &[&str]) -> AllowPaths {
+        let globs: Vec<String> = globs.iter().map(|glob| format!("{}/{glob}", dir.display())).collect();
+        AllowPaths::new(&globs).unwrap()
+    }
+
+    #[test]
+    fn only_what_really_lies_inside_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        // The real path: a temporary directory may itself be reached through a link.
+        let dir = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(dir.join("in/sub")).unwrap();
+        for file in ["secret", "in/a", "in/sub/b"] {
+            std::fs::write(dir.join(file), "").unwrap();
+        }
+        symlink("../secret", dir.join("in/out")).unwrap();
+        symlink("sub/b", dir.join("in/inside")).unwrap();
+        symlink("in/a", dir.join("to-inside")).unwrap();
+        symlink("..", dir.join("in/up")).unwrap();
+        let allow = allow(&dir, &["in/**"]);
+        for (path, opens) in [
+            ("in/a", true),
+            ("in/sub/b", true),
+            ("in/inside", true),
+            ("to-inside", true),
+            ("in/up/in/a", true),
+            ("secret", false),
+            ("in/out", false),
+            ("in/up/secret", false),
+            ("in/../secret", false),
+        ] {
+            match allow.open(&dir.join(path)) {
+                Ok(_) => assert!(opens, "{path} was opened"),
+                Err(OpenProblem::Outside { real }) => {
+                    assert!(!opens, "{path} was refused");
+                    assert_eq!(real, dir.join("secret"));
+                }
+                Err(other) => panic!("{path}: {other}"),
+            }
+        }
+        assert!(AllowPaths::all().open(&dir.join("secret")).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_without_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("fifo"), Mode::RUSR | Mode::WUSR).unwrap();
+        let _socket = UnixListener::bind(at("socket")).unwrap();
+        symlink("fifo", at("to-fifo")).unwrap();
+        symlink("nowhere", at("dangling")).unwrap();
+        symlink("circle", at("circle")).unwrap();
+        std::fs::write(at("file"), "").unwrap();
+        let all = AllowPaths::all();
+        for (name, expected) in [
+            ("fifo", OpenProblem::NotRegular),
+            ("to-fifo", OpenProblem::NotRegular),
+            ("socket", OpenProblem::NotRegular),
+            ("", OpenProblem::Directory),
+            ("dangling", OpenProblem::DanglingLink),
+            ("circle", OpenProblem::DanglingLink),
+            ("missing", OpenProblem::NotFound),
+            ("file/below", OpenProblem::NotFound),
+        ] {
+            let problem = all.open(&at(name)).map(|_| ()).unwrap_err();
+            assert!(problem.same_kind(&expected), "{name}: {problem:?}");
+        }
+        assert!(matches!(all.open(Path::new("/dev/null")), Err(OpenProblem::NotRegular)));
+    }
+
+    #[test]
+    fn a_file_without_permission_is_refused_unless_one_is_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o000)).unwrap();
+        let opened = AllowPaths::all().open(&path);
+        // Root may read everything: then there is no such problem to be had.
+        match rustix::process::geteuid().is_root() {
+            true => assert!(opened.is_ok()),
+            false => assert!(matches!(opened, Err(OpenProblem::Permission))),
+        }
+    }
+
+    #[test]
+    fn every_bad_glob_is_reported() {
+        let errors = AllowPaths::new(&["relative".to_owned(), "/ok/**".to_owned(), "/[".to_owned()]).unwrap_err();
+        assert_eq!(errors.len(), 2, "{errors:?}");
+    }
+}

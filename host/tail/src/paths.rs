@@ -283,3 +283,85 @@ fn class_end(bytes: &[u8], open: usize) -> Option<usize> {
     }
     bytes[i.min(bytes.len())..].iter().position(|&byte| byte == b']').map(|at| i + at)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    fn patterns(include: &[&str], exclude: &[&str]) -> Result<PathPatterns, Vec<PatternError>> {
+        let owned = |globs: &[&str]| globs.iter().map(|glob| (*glob).to_owned()).collect::<Vec<_>>();
+        PathPatterns::new(&owned(include), &owned(exclude))
+    }
+
+    fn check(pattern: &str, matching: &[&[u8]], others: &[&[u8]]) {
+        let patterns = patterns(&[pattern], &[]).unwrap();
+        let is_match = |path: &&&[u8]| patterns.matches(Path::new(OsStr::from_bytes(path)));
+        assert!(matching.iter().all(|path| is_match(&path)), "{pattern} should match {matching:?}");
+        assert!(!others.iter().any(|path| is_match(&path)), "{pattern} should match none of {others:?}");
+    }
+
+    #[test]
+    fn globs_mean_what_a_shell_user_expects() {
+        check("/var/log/a.log", &[b"/var/log/a.log"], &[b"/var/log/a_log", b"/var/log/b.log", b"/var/log"]);
+        check("/v/*.log", &[b"/v/a.log", b"/v/.log", b"/v/\xff.log", b"/v/a b\n.log"], &[b"/v/x/a.log", b"/v/a.logs"]);
+        check("/v/?.log", &[b"/v/a.log", b"/v/\xff.log"], &[b"/v/ab.log", b"/v//.log"]);
+        check("/v/[a-c].log", &[b"/v/b.log"], &[b"/v/d.log", b"/v/[.log"]);
+        check("/v/[!a].log", &[b"/v/b.log"], &[b"/v/a.log"]);
+        check("/v/**/a", &[b"/v/a", b"/v/x/a", b"/v/x/y/a"], &[b"/v/xa", b"/w/a"]);
+        check("/v/**", &[b"/v/a", b"/v/x/y"], &[b"/w"]);
+        check("/{a,b/c}/x{1,2{3,4}}", &[b"/a/x1", b"/b/c/x23", b"/a/x24"], &[b"/a/x2", b"/c/x1"]);
+        check("/v/\\*.log", &[b"/v/*.log"], &[b"/v/a.log"]);
+        check("/v/a[,]{b,c}", &[b"/v/a,b"], &[b"/v/a,"]);
+        check("/v//./w/a", &[b"/v/w/a"], &[]);
+    }
+
+    #[test]
+    fn excludes_without_a_slash_are_on_the_name_and_others_on_the_whole_path() {
+        let patterns = patterns(&["/v/**/*"], &["*.gz", "/v/skip/*", "**/tmp/**"]).unwrap();
+        for (path, meant) in [
+            ("/v/a", true),
+            ("/v/x.gz", false),
+            ("/v/x.gz/a", true),
+            ("/v/skip/a", false),
+            ("/v/skip/b/a", true),
+            ("/v/b/tmp/a", false),
+        ] {
+            assert_eq!(patterns.matches(Path::new(path)), meant, "{path}");
+        }
+    }
+
+    #[test]
+    fn every_bad_glob_is_reported_with_its_reason_and_all_at_once() {
+        let include = ["relative/*.log", "/v/[a", "/v/{a", "/v/a}", "/v/../a", "/v/", "/", "/v/[z-a]"];
+        let errors = patterns(&include, &["rel/x", "", "[b"]).unwrap_err();
+        let named: Vec<&str> = errors.iter().map(|error| error.pattern.as_str()).collect();
+        assert_eq!(named, [&include[..], &["rel/x", "", "[b"]].concat());
+        assert!(errors.iter().all(|error| error.reason.len() > 5), "{errors:?}");
+        assert_eq!(errors[0].to_string(), "glob `relative/*.log`: must be absolute: begin it with `/`");
+        let bomb = "/{a,b}".repeat(20);
+        assert!(patterns(&[&bomb], &[]).unwrap_err()[0].reason.contains("1024"));
+    }
+
+    #[test]
+    fn a_scan_begins_at_the_literal_directories_in_front() {
+        for (pattern, roots) in [
+            ("/var/log/*.log", vec!["/var/log"]),
+            ("/var/*/x.log", vec!["/var"]),
+            ("/*", vec!["/"]),
+            ("/{a,b/c}/x", vec!["/a", "/b/c"]),
+            ("/a/**/b/c.log", vec!["/a"]),
+        ] {
+            let patterns = patterns(&[pattern], &[]).unwrap();
+            let dirs: Vec<_> = patterns.roots().iter().map(|root| root.dir().to_str().unwrap()).collect();
+            assert_eq!(dirs, roots, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn patterns_are_equal_when_they_were_written_the_same() {
+        assert_eq!(patterns(&["/a"], &["b"]).unwrap(), patterns(&["/a"], &["b"]).unwrap());
+        assert_ne!(patterns(&["/a"], &["b"]).unwrap(), patterns(&["/a"], &[]).unwrap());
+    }
+}

@@ -1,0 +1,249 @@
+//! One open file generation: batches of whole lines, from a position on.
+//!
+//! In: an open file, where to begin and the evidence that belongs there. Out: batches, and at each of them the evidence
+//! of the file up to it. Every look begins at the position: a partial line is read again rather than kept, so an idle
+//! file holds no buffer, and what is handed out is always what the file holds now. It never writes, never waits.
+//!
+//! ```text
+//!   handed out               | not handed out yet
+//!   ------------- window ----+-- whole lines --+-- partial line ...
+//!                 compared   position          (read again next time)
+//!                 at each look
+//! ```
+
+mod look; // one look: compare, read, split, hand out
+mod overlong; // lines far longer than their limit
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::batch::{Batch, BufferPool, Chunk, FileOffset};
+use crate::evidence::{Running, Verdict};
+use crate::framing::Framing;
+use crate::identity::Evidence;
+use crate::split::Behind;
+
+/// No buffer is larger, so that places in it fit 32 bits. Far above every limit that makes sense.
+const BUFFER_BYTES_MAX: usize = 1 << 30;
+
+/// How much one batch holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Bytes of the file; a single longer line is a batch of its own.
+    pub bytes: usize,
+    /// Lines.
+    pub lines: usize,
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        BatchLimits { bytes: 256 * 1024, lines: 4096 }
+    }
+}
+
+/// What a look into the file came to.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one lives at a time, for a moment; a box would be an allocation a batch")]
+pub enum Read {
+    /// Whole lines, or bytes that were skipped.
+    Batch(Batch),
+    /// In the middle of a line that is far longer than its limit: a good part of it was looked at, and there is more.
+    /// Call again, perhaps after the turn of others.
+    Working,
+    /// Nothing can be shipped now: at the end of the file, behind which a line (or a join) may have begun.
+    AtEnd {
+        /// Bytes behind the position that wait for their newline (or for the rest of their join).
+        partial_bytes: u64,
+    },
+    /// The file is shorter than what was read of it, or holds other bytes in the place of those that were read: this
+    /// generation is over; what lies in the file is a new one.
+    Truncated {
+        /// Its size now.
+        size: u64,
+    },
+}
+
+/// Why the file could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The system said no. The position is unchanged: try again later.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The bytes up to the wanted position are not those the evidence is of: this is another file.
+    #[error("the file does not hold what was read of it before")]
+    OtherContent,
+    /// The file ends before the wanted position.
+    #[error("the file ends at {size}, before the position {wanted}")]
+    TooShort {
+        /// Its size now.
+        size: u64,
+        /// Where reading should have gone on.
+        wanted: FileOffset,
+    },
+    /// The evidence belongs to a place behind the wanted position (a bug of the caller).
+    #[error("the evidence is of offset {at}, behind the position {wanted}")]
+    EvidenceAhead {
+        /// Offset of the evidence.
+        at: u64,
+        /// Where reading should have gone on.
+        wanted: FileOffset,
+    },
+    /// Read while closed (a bug of the caller).
+    #[error("the file is closed")]
+    Closed,
+}
+
+/// One open file generation.
+#[derive(Debug)]
+pub struct Reader {
+    file: Option<File>,
+    framing: Arc<Framing>,
+    /// Offset of the first byte that was not handed out.
+    position: FileOffset,
+    ground: Ground,
+    /// The rest of a buffer that held more lines than a batch may. Invariant: begins at `position`.
+    pending: Option<Pending>,
+    /// A line at `position` that is longer than its limit, looked through in search of its end.
+    overlong: Option<Box<Running>>,
+    /// A join that waits at the end of the file: how many bytes were seen behind `position`, and since when.
+    waiting: Option<(usize, Instant)>,
+    lines_hint: usize,
+}
+
+/// What the file looked like up to the position.
+#[derive(Debug)]
+enum Ground {
+    /// Kept as evidence only, until there is something to read. Invariant: of `position` or a place before it.
+    Parked(Evidence),
+    /// At `position`, growing.
+    Live(Box<Running>),
+}
+
+#[derive(Debug)]
+struct Pending {
+    chunk: Chunk,
+    /// Where `position` is in the chunk.
+    next: usize,
+    read_at_ms: i64,
+}
+
+impl Reader {
+    /// Begins at `from`. `evidence` is of the file up to `from` or before (the default for a new file); the file has to
+    /// hold what it says: prefix and window are compared here, the rest when the first byte is read (then a difference
+    /// is `Read::Truncated`). A file begun far in without evidence (at its end) is not read up to there: its running
+    /// hash begins at that place.
+    pub fn new(file: File, from: FileOffset, evidence: Evidence, framing: Arc<Framing>) -> Result<Reader, ReadError> {
+        let mut reader = Reader {
+            file: None,
+            framing,
+            position: from,
+            ground: Ground::Parked(evidence),
+            pending: None,
+            overlong: None,
+            waiting: None,
+            lines_hint: 0,
+        };
+        reader.reopen(file)?;
+        Ok(reader)
+    }
+
+    /// The next batch of whole lines.
+    pub fn read(&mut self, limits: &BatchLimits, pool: &BufferPool) -> Result<Read, ReadError> {
+        self.look(limits, pool, Behind::Open, None)
+    }
+
+    /// As `read`, for a file that is finished: also ships a last line without newline (its end is the end of the file)
+    /// and a join that waits for more. Call until `AtEnd { partial_bytes: 0 }`.
+    pub fn finish(&mut self, limits: &BatchLimits, pool: &BufferPool) -> Result<Read, ReadError> {
+        self.look(limits, pool, Behind::Nothing, None)
+    }
+
+    /// When a join that waits at the end of the file is complete by its timeout; None: none waits.
+    pub fn join_due(&self) -> Option<Instant> {
+        let timeout = self.framing.multiline.as_ref()?.timeout;
+        self.waiting.and_then(|(_, since)| since.checked_add(timeout))
+    }
+
+    /// As `read`, and a join whose timeout is over at `now` is complete (unless the file has grown: then it waits
+    /// again).
+    pub fn read_due(&mut self, limits: &BatchLimits, pool: &BufferPool, now: Instant) -> Result<Read, ReadError> {
+        self.look(limits, pool, Behind::Open, Some(now))
+    }
+
+    /// Offset of the first byte that was not handed out in a batch yet.
+    pub fn position(&self) -> FileOffset {
+        self.position
+    }
+
+    /// Evidence at `position` (or a little before it, between a rewind and the next read).
+    pub fn evidence(&self) -> Evidence {
+        match &self.ground {
+            Ground::Parked(evidence) => *evidence,
+            Ground::Live(running) => running.evidence(),
+        }
+    }
+
+    /// Size of the file now.
+    pub fn size(&self) -> io::Result<u64> {
+        match &self.file {
+            Some(file) => Ok(file.metadata()?.len()),
+            None => Err(io::Error::other("the file is closed")),
+        }
+    }
+
+    /// Goes back to `from` to read again; `evidence` is of `from` or a place before it. The same bytes give the same
+    /// lines.
+    pub fn rewind(&mut self, from: FileOffset, evidence: Evidence) -> Result<(), ReadError> {
+        if evidence.at > from {
+            return Err(ReadError::EvidenceAhead { at: evidence.at, wanted: from });
+        }
+        self.forget_what_was_seen();
+        if from != self.position {
+            self.position = from;
+            self.ground = Ground::Parked(evidence);
+        }
+        Ok(())
+    }
+
+    /// Closes the descriptor of an idle file; position and evidence are kept, and no memory beside them.
+    pub fn close(&mut self) {
+        self.forget_what_was_seen();
+        self.ground = Ground::Parked(self.evidence());
+        self.file = None;
+    }
+
+    /// Whether the file is open.
+    pub fn is_open(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Goes on with a descriptor of the same file; refused (and still closed) when it is another one.
+    pub fn reopen(&mut self, file: File) -> Result<(), ReadError> {
+        let evidence = self.evidence();
+        if evidence.at == 0 && self.position > 0 {
+            // Nothing vouches for the bytes before the position: from now on they do themselves.
+            self.ground = Ground::Live(Box::new(Running::resume(&file, &evidence, self.position)?));
+        }
+        match evidence.check(&file)? {
+            Verdict::Same => self.file = Some(file),
+            Verdict::Different => return Err(ReadError::OtherContent),
+            Verdict::Shorter { size } => return Err(ReadError::TooShort { size, wanted: self.position }),
+        }
+        Ok(())
+    }
+
+    /// Takes effect with the next batch.
+    pub fn set_framing(&mut self, framing: Arc<Framing>) {
+        self.framing = framing;
+        self.overlong = None; // its limit may be another now
+        self.waiting = None;
+    }
+
+    fn forget_what_was_seen(&mut self) {
+        self.pending = None;
+        self.overlong = None;
+        self.waiting = None;
+    }
+}

@@ -1,0 +1,86 @@
+//! What kernel events tell without a scan, and how a wait ends. Each test waits for what it wants to hear.
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+mod common;
+
+use std::fs;
+
+use common::world::World;
+use tailmill_tail::StartAt;
+
+#[test]
+fn hints_tell_of_everything_without_a_scan() {
+    let mut w = World::with(&["**/*.log"], &[], StartAt::Beginning, true);
+    w.wait_for("e seen");
+    w.append("a.log", "one\n");
+    w.wait_for("A opened a.log");
+    w.append("a.log", "two\n");
+    w.wait_for("A grew");
+    w.rename("a.log", "a.old");
+    w.wait_for("A leaves");
+    w.append("a.old", "late\n");
+    w.wait_for("A grew");
+    fs::create_dir(w.path("sub")).unwrap();
+    w.append("sub/b.log", "one\n");
+    w.wait_for("B opened sub/b.log");
+    w.append("sub/b.log", "two\n");
+    w.wait_for("B grew");
+    fs::remove_file(w.path("sub/b.log")).unwrap();
+    w.wait_for("B leaves, gone");
+    fs::remove_dir(w.path("sub")).unwrap();
+    fs::create_dir(w.path("sub")).unwrap();
+    w.append("sub/c.log", "one\n");
+    w.wait_for("C opened sub/c.log");
+}
+
+#[test]
+fn hints_tell_of_a_file_behind_a_link_into_another_directory() {
+    let mut w = World::with(&["logs/current"], &[], StartAt::Beginning, true);
+    fs::create_dir(w.path("logs")).unwrap();
+    fs::create_dir(w.path("data")).unwrap();
+    w.append("data/app.1", "one\n");
+    w.link("../data/app.1", "logs/current");
+    w.wait_for("A opened logs/current");
+    w.append("data/app.1", "two\n");
+    w.wait_for("A grew");
+    w.append("data/app.2", "three\n");
+    w.link("../data/app.2", "logs/current");
+    w.wait_for("B opened logs/current after A");
+    w.append("data/app.2", "four\n");
+    w.wait_for("B grew");
+}
+
+#[test]
+fn hints_tell_of_a_directory_that_was_not_there_at_the_start() {
+    let mut w = World::with(&["not/yet/*.log"], &[], StartAt::Beginning, true);
+    w.wait_for("e seen");
+    fs::create_dir_all(w.path("not/yet")).unwrap();
+    w.append("not/yet/a.log", "one\n");
+    w.wait_for("A opened not/yet/a.log");
+}
+
+#[test]
+fn a_wake_ends_a_wait_also_when_it_came_before() {
+    let mut w = World::new(&["*.log"]);
+    w.expect(&["e seen"]);
+    let far = std::time::Instant::now() + std::time::Duration::from_secs(3600);
+    let waker = w.discovery.waker();
+    waker.wake();
+    assert!(w.discovery.wait(far).is_empty());
+    let thread = std::thread::spawn(move || waker.wake());
+    assert!(w.discovery.wait(far).is_empty());
+    thread.join().unwrap();
+}
+
+#[test]
+fn many_files_are_opened_in_portions() {
+    let mut w = World::new(&["*.log"]);
+    for i in 0..600 {
+        w.append(&format!("{i}.log"), "");
+    }
+    let events = w.discovery.wait(std::time::Instant::now());
+    assert_eq!(events.len(), 256);
+    drop(events);
+    let rest: usize = (0..3).map(|_| w.discovery.wait(std::time::Instant::now()).len()).sum();
+    assert_eq!(rest, 600 - 256 + 1, "and the word that the entry was seen");
+}
