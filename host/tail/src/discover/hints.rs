@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::Notice;
 
@@ -118,6 +119,8 @@ impl Hints {
         let mut hinted = Hinted::default();
         let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
         let mut events = inotify::Reader::new(&self.fd, &mut buffer);
+        // Busy files that take turns are not folded by the kernel: each is worth one path, whatever was said of it.
+        let mut heard = HashSet::new();
         for _ in 0..EVENTS_MAX {
             let event = match events.next() {
                 Ok(event) => event,
@@ -133,6 +136,12 @@ impl Hints {
                 hinted.rescan = true;
             }
             let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
+            if let Some(name) = name
+                && !flags.contains(ReadFlags::ISDIR)
+                && !heard.insert((event.wd(), xxh3_64(name.as_bytes())))
+            {
+                continue;
+            }
             for target in self.watched.get(&event.wd()).into_iter().flatten() {
                 match (target, name) {
                     (Target::Dir(dir), Some(name)) if !flags.contains(ReadFlags::ISDIR) => {
