@@ -1,1 +1,30 @@
-//! (room: pipeline)
+//! Shards and streams: read, filter, deliver, mark.
+//!
+//! A shard is one thread that owns its streams and takes one batch of one of them through read, filter chain and
+//! producer to the end, then the next; nothing is queued and nothing is locked between these steps. In: commands
+//! (open this file, the plan of this entry changed, close, stop). Out: reports to the conductor and marks to the commit
+//! thread. This room decides what an acknowledgement or a failure means for a stream's progress; it never opens files
+//! by itself and never knows where plans come from.
+//!
+//! In reading order:
+
+mod account; // a stream's counts in its entry's ledger
+mod budget; // how much may be in flight
+mod command; // what is said to a shard and what it says back
+mod ending; // finished, closed, truncated, stopped
+mod events; // what filters said, to the log
+mod housekeeping; // marks to the store, counts to the board
+mod outgoing; // from an answer to parcels
+mod parcels; // which stream a report belongs to
+mod recovery; // records that Kafka refused
+mod schedule; // whose turn it is
+mod services; // what a shard lends its streams
+mod shard; // the thread: commands, turns, reports, timers
+mod step_over; // lines that a person decided to leave out
+mod stream; // one file of one entry on its way
+mod streams;
+mod turn; // one turn of a stream // where a shard keeps its streams
+
+pub use command::{Opening, ShardCommand, ShardReport, StopSummary};
+pub use services::{ClusterLink, ShardSettings};
+pub use shard::{Shard, ShardLinks};

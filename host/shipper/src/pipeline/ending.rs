@@ -1,0 +1,64 @@
+//! How a stream ends: its file is finished, its entry lets it go, its file was truncated, or the agent stops.
+
+use super::account;
+use super::command::ShardReport;
+use super::services::Services;
+use super::stream::{Life, Stream, known_file};
+use super::turn::Turn;
+use tailmill_tail::{BatchLimits, Read};
+
+impl Stream {
+    /// The file is gone or renamed, read to its end, and quiet: ship a last line without newline, then what the filters
+    /// hold. `None`: go on working, the chain has something.
+    pub(super) fn finish_file(&mut self, services: &mut Services) -> Option<Turn> {
+        let limits = BatchLimits { bytes: services.settings.batch_bytes, lines: self.batch_lines };
+        match self.reader.finish(&limits, &services.pool) {
+            Ok(Read::Batch(batch)) => {
+                self.offer(batch, services);
+                None
+            }
+            _ => {
+                self.flush_chain();
+                self.life = Life::Finishing;
+                None
+            }
+        }
+    }
+
+    /// Lets the filters release what they hold, because no more will come.
+    pub(super) fn flush_chain(&mut self) {
+        if self.chain.is_idle() {
+            self.chain.flush();
+        }
+    }
+
+    /// Whether everything that this stream will ever send has come to its end, and what to report then.
+    pub(super) fn ended(&mut self, services: &Services) -> Option<ShardReport> {
+        match self.life {
+            Life::Reading | Life::Leaving => None,
+            Life::Finishing | Life::Truncated
+                if self.progress.is_clear() && self.unsent.is_empty() && self.chain.is_idle() =>
+            {
+                let record = Box::new(self.record(true, services.now_ms()));
+                let known = known_file(&self.key, &record);
+                Some(match self.life {
+                    Life::Truncated => ShardReport::Truncated { known, record },
+                    _ => ShardReport::Finished { known, record },
+                })
+            }
+            Life::Finishing | Life::Truncated => None,
+            // What is stuck or refused is behind the mark and comes again; what is on its way is waited for.
+            Life::Closing if self.outstanding == 0 && (self.chain.is_idle() || self.stuck.is_some()) => {
+                let record = self.record(false, services.now_ms());
+                Some(ShardReport::Closed { known: known_file(&self.key, &record), record: Box::new(record) })
+            }
+            Life::Closing => None,
+        }
+    }
+
+    /// The stream is taken off its shard: what is still pending is not counted as read any more, since it will be read
+    /// (and counted) when the file is opened again.
+    pub(super) fn leave_ledger(&self, services: &mut Services) {
+        account::rewound(self, services);
+    }
+}

@@ -1,0 +1,163 @@
+//! What a shard does every now and then: marks to the store, counts to the board, a new producer for a broken one.
+
+use super::account;
+use super::shard::Shard;
+use super::stream::Life;
+use super::streams::StreamIx;
+use crate::checkpoint::CommitMessage;
+use crate::model::LineCount;
+use crate::observe::ledger::STREAMS_LISTED_MAX;
+use crate::observe::{EntryLedger, Part, ShardSnapshot, ShardTotals, StreamState};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often counts are shown.
+const PUBLISH_EVERY: Duration = Duration::from_millis(250);
+
+impl Shard {
+    pub(super) fn housekeeping(&mut self) {
+        let now = self.services.now;
+        if now >= self.checkpoint_at {
+            self.checkpoint_at = now + self.services.settings.checkpoint_every;
+            self.take_snapshots();
+            self.commit_marks(false);
+        }
+        if now >= self.publish_at {
+            self.publish_at = now + PUBLISH_EVERY;
+            self.renew_broken_producers();
+            self.publish();
+        }
+    }
+
+    /// Streams whose filters can save their state get a new resume point, at a batch boundary.
+    fn take_snapshots(&mut self) {
+        for (_, stream) in self.streams.iter_mut() {
+            if !stream.dirty || !stream.chain.is_idle() || !stream.chain.wants_snapshots() {
+                continue;
+            }
+            match stream.chain.snapshot(self.services.ledger(&stream.armed.entry.name)) {
+                Ok(Some(stages)) => {
+                    stream.progress.snapshot_taken(stream.reader.position(), stream.reader.evidence(), stages)
+                }
+                Ok(None) => {}
+                Err(fault) => {
+                    let reason = format!("while saving the filter state of {}: {fault}", stream.path.display());
+                    account::stuck(stream, &mut self.services, &reason);
+                }
+            }
+        }
+    }
+
+    /// Sends the marks that moved to the commit thread.
+    pub(super) fn commit_marks(&mut self, all: bool) {
+        let now_ms = self.services.now_ms();
+        let mut records = Vec::new();
+        for (_, stream) in self.streams.iter_mut() {
+            if all || std::mem::take(&mut stream.dirty) {
+                records.push(stream.record(false, now_ms));
+                // The mark of a stream with something under way moves again when that is settled; `settle` says so.
+            }
+        }
+        if !records.is_empty() {
+            let _ = self.links.commits.send(CommitMessage::Commit { records, removed: Vec::new() });
+        }
+    }
+
+    /// Shows the counts, with the gauges worked out now.
+    pub(super) fn publish(&mut self) {
+        for ledger in self.services.ledgers.values_mut() {
+            clear_gauges(ledger);
+        }
+        let now = self.services.now;
+        let mut streams = Vec::new();
+        for (_, stream) in self.streams.iter() {
+            let ledger = self.services.ledgers.entry(stream.entry().clone()).or_default();
+            let shown = stream.show();
+            let lag = shown.size.saturating_sub(shown.mark);
+            ledger.streams += 1;
+            ledger.pending += stream.pending();
+            ledger.lag_bytes += lag;
+            if lag > 0 {
+                let behind = now.saturating_duration_since(stream.caught_up_at).as_millis() as u64;
+                ledger.lag_ms = ledger.lag_ms.max(behind);
+            }
+            match shown.state {
+                StreamState::Blocked(_) => ledger.blocked_streams += 1,
+                StreamState::Waiting(_) => ledger.waiting_streams += 1,
+                StreamState::Working | StreamState::Idle => {}
+            }
+            streams.push(shown);
+        }
+        streams.sort_by_key(|shown| (urgency(&shown.state), std::cmp::Reverse(shown.size.saturating_sub(shown.mark))));
+        streams.truncate(STREAMS_LISTED_MAX);
+        let totals = ShardTotals {
+            inflight_bytes: self.services.budget.charged() as u64,
+            inflight_records: self.services.parcels.records(),
+            ..self.services.totals.clone()
+        };
+        let snapshot = ShardSnapshot { entries: self.services.ledgers.clone(), streams, totals };
+        self.links.board.publish(self.services.settings.shard, snapshot);
+        for (cluster, producer) in &self.services.producers {
+            let part = Part::Cluster(cluster.clone());
+            match producer.health() {
+                Some(trouble) => self.links.board.trouble(part, self.services.settings.shard, trouble),
+                None => self.links.board.well(part, self.services.settings.shard),
+            }
+        }
+    }
+
+    /// A producer that failed for good is replaced, and its streams replay from their marks.
+    fn renew_broken_producers(&mut self) {
+        let broken: Vec<(Arc<str>, String)> = self
+            .services
+            .producers
+            .iter()
+            .filter_map(|(cluster, producer)| Some((cluster.clone(), producer.is_fatal()?)))
+            .collect();
+        for (cluster, why) in broken {
+            tracing::error!(%cluster, "the producer failed for good, a new one replays from the marks: {why}");
+            self.services.producers.remove(&cluster);
+            self.services.forget_parcels_of(&cluster);
+            let streams: Vec<StreamIx> = self
+                .streams
+                .iter()
+                .filter(|(_, stream)| stream.armed.entry.cluster == cluster)
+                .map(|(ix, _)| ix)
+                .collect();
+            for ix in streams {
+                let Some(stream) = self.streams.get_mut(ix) else {
+                    continue;
+                };
+                account::rewound(stream, &mut self.services);
+                if stream.life == Life::Finishing {
+                    stream.life = Life::Leaving;
+                }
+                if let Err(error) = stream.rewind() {
+                    let reason = format!("while going back in {}: {error}", stream.path.display());
+                    account::stuck(stream, &mut self.services, &reason);
+                }
+                self.schedule.ready(ix);
+            }
+        }
+    }
+}
+
+/// Gauges are made anew for each snapshot.
+fn clear_gauges(ledger: &mut EntryLedger) {
+    ledger.pending = LineCount::default();
+    ledger.lag_bytes = 0;
+    ledger.lag_ms = 0;
+    ledger.streams = 0;
+    ledger.blocked_streams = 0;
+    ledger.waiting_streams = 0;
+}
+
+/// Which streams are listed first.
+fn urgency(state: &StreamState) -> u8 {
+    match state {
+        StreamState::Blocked(_) => 0,
+        StreamState::Waiting(_) => 1,
+        StreamState::Working => 2,
+        StreamState::Idle => 3,
+    }
+}

@@ -1,0 +1,395 @@
+//! The thread that owns a set of streams and does everything that their lines need.
+//!
+//! Order of one round: commands, delivery reports, timers, one stream's turn, housekeeping. Nothing here blocks but the
+//! wait for the next of these, and that never longer than [`WAIT_MAX`].
+
+use super::account;
+use super::command::{Opening, ShardCommand, ShardReport, StopSummary};
+use super::schedule::Schedule;
+use super::services::{Services, ShardSettings};
+use super::stream::{Life, Stream};
+use super::streams::{StreamIx, Streams};
+use super::turn::Turn;
+use crate::checkpoint::{CommitMessage, Progress, ResumePoint};
+use crate::deliver::Report;
+use crate::filter::{ArmedChain, Chain, StreamFacts};
+use crate::model::EntryName;
+use crate::observe::Board;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use std::collections::VecDeque;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tailmill_tail::{Evidence, Reader, StreamKey};
+
+/// The longest wait when there is nothing to do.
+const WAIT_MAX: Duration = Duration::from_millis(250);
+/// The longest wait for delivery reports: commands are looked at in between.
+const POLL_MAX: Duration = Duration::from_millis(5);
+
+/// What connects a shard with the rest.
+pub struct ShardLinks {
+    /// From the conductor.
+    pub commands: Receiver<ShardCommand>,
+    /// To the conductor: says it and wakes it.
+    pub report: Box<dyn Fn(ShardReport) + Send>,
+    /// To the commit thread.
+    pub commits: Sender<CommitMessage>,
+    /// Where counts are shown.
+    pub board: Board,
+}
+
+/// One shard.
+pub struct Shard {
+    pub(super) streams: Streams,
+    pub(super) schedule: Schedule,
+    pub(super) services: Services,
+    pub(super) links: ShardLinks,
+    pub(super) checkpoint_at: Instant,
+    pub(super) publish_at: Instant,
+    /// Set when the agent stops: when to give up waiting for acknowledgements.
+    stopping: Option<Instant>,
+    came: Vec<Report>,
+}
+
+impl Shard {
+    /// A shard without streams.
+    pub fn new(settings: ShardSettings, links: ShardLinks) -> Self {
+        let now = Instant::now();
+        Shard {
+            streams: Streams::default(),
+            schedule: Schedule::default(),
+            checkpoint_at: now + settings.checkpoint_every,
+            publish_at: now,
+            services: Services::new(settings),
+            links,
+            stopping: None,
+            came: Vec::new(),
+        }
+    }
+
+    /// Works until it is told to stop, or the conductor is gone.
+    pub fn run(mut self) {
+        loop {
+            if !self.take_commands() || self.is_drained() {
+                break;
+            }
+            self.poll_reports();
+            self.services.now = Instant::now();
+            self.schedule.ring(self.services.now);
+            if let Some(ix) = self.schedule.next() {
+                self.turn(ix);
+            }
+            self.housekeeping();
+        }
+        self.finish();
+    }
+
+    /// Takes what was said, waiting for it when there is nothing else to do. False when nobody can say anything more.
+    fn take_commands(&mut self) -> bool {
+        loop {
+            match self.links.commands.try_recv() {
+                Ok(command) => self.obey(command),
+                Err(crossbeam_channel::TryRecvError::Empty) => break,
+                Err(crossbeam_channel::TryRecvError::Disconnected) => {
+                    return self.stopping.is_some();
+                }
+            }
+        }
+        if self.schedule.has_ready() || !self.services.parcels.is_empty() {
+            return true;
+        }
+        let now = Instant::now();
+        let next = self
+            .schedule
+            .next_timer()
+            .into_iter()
+            .chain([self.checkpoint_at, self.publish_at])
+            .chain(self.stopping)
+            .min();
+        let wait = next.map_or(WAIT_MAX, |moment| moment.saturating_duration_since(now)).min(WAIT_MAX);
+        match self.links.commands.recv_timeout(wait) {
+            Ok(command) => {
+                self.obey(command);
+                true
+            }
+            Err(RecvTimeoutError::Timeout) => true,
+            Err(RecvTimeoutError::Disconnected) => self.stopping.is_some(),
+        }
+    }
+
+    fn obey(&mut self, command: ShardCommand) {
+        match command {
+            ShardCommand::Open(opening) => self.open(*opening),
+            ShardCommand::Grew(key) => self.with(&key, |_| {}),
+            ShardCommand::Moved { key, to } => self.with(&key, |stream| {
+                stream.chain.set_path(to.as_os_str().as_bytes().into());
+                stream.path = to;
+                stream.dirty = true;
+            }),
+            ShardCommand::Leaving(key) => self.with(&key, |stream| {
+                if stream.life == Life::Reading {
+                    stream.life = Life::Leaving;
+                }
+            }),
+            ShardCommand::Back(key) => self.with(&key, |stream| {
+                if stream.life == Life::Leaving {
+                    stream.life = Life::Reading;
+                }
+            }),
+            ShardCommand::Close(key) => self.with(&key, |stream| stream.life = Life::Closing),
+            ShardCommand::Replan { entry, armed } => self.replan(&entry, &armed),
+            ShardCommand::Stop { deadline } => {
+                self.stopping = Some(deadline);
+                // Whatever was between read and deliver goes on to its end.
+                let all: Vec<StreamIx> = self.streams.iter().map(|(ix, _)| ix).collect();
+                all.into_iter().for_each(|ix| self.schedule.ready(ix));
+            }
+        }
+    }
+
+    fn with(&mut self, key: &StreamKey, change: impl FnOnce(&mut Stream)) {
+        if let Some(ix) = self.streams.find(key)
+            && let Some(stream) = self.streams.get_mut(ix)
+        {
+            change(stream);
+            self.schedule.ready(ix);
+        }
+    }
+
+    fn replan(&mut self, entry: &EntryName, armed: &Arc<ArmedChain>) {
+        for (ix, stream) in self.streams.iter_mut().filter(|(_, stream)| stream.entry() == entry) {
+            stream.next_armed = Some(armed.clone());
+            self.schedule.ready(ix);
+        }
+    }
+
+    /// Begins to read a file, where its record says.
+    fn open(&mut self, opening: Opening) {
+        let Opening { opened, record, armed } = opening;
+        let (from, evidence) = match &record {
+            Some(record) => (record.resume.offset(), record.evidence),
+            None => (opened.start, Evidence::default()),
+        };
+        let framing = armed.entry.framing.clone();
+        let reader = match Reader::new(opened.file, from, evidence, framing) {
+            Ok(reader) => reader,
+            Err(error) => {
+                let message = format!("while opening {} at offset {from}: {error}", opened.path.display());
+                tracing::error!(entry = %armed.entry.name, "{message}");
+                let now_ms = self.services.now_ms();
+                self.services.ledger(&armed.entry.name).error(now_ms, &message);
+                return;
+            }
+        };
+        let now = Instant::now();
+        let batch_lines_max = self.services.settings.batch_lines;
+        let ix = self.streams.insert(|ix| {
+            let facts = StreamFacts { stream_id: ix, path: opened.path.as_os_str().as_bytes().into() };
+            let chain = Chain::new(armed.clone(), facts);
+            let progress = Progress::new(from, reader.evidence());
+            Stream {
+                key: opened.key,
+                ix,
+                incarnation: 0,
+                chain,
+                progress,
+                next_armed: None,
+                place: opened.place,
+                path: opened.path,
+                home: opened.home,
+                reader,
+                life: Life::Reading,
+                rest: VecDeque::new(),
+                step_over: record.as_ref().map(|record| record.step_over.iter().copied().collect()).unwrap_or_default(),
+                unsent: VecDeque::new(),
+                recovery: Default::default(),
+                partition: record.as_ref().and_then(|record| record.partition.clone()),
+                predecessor: opened.predecessor,
+                stuck: None,
+                outstanding: 0,
+                dirty: true,
+                read: Default::default(),
+                settled: Default::default(),
+                at_end: false,
+                partial_bytes: 0,
+                caught_up_at: now,
+                quiet_since: None,
+                batch_lines: batch_lines_max,
+                batch_lines_max,
+                snapshot_at: now,
+                armed,
+            }
+        });
+        if let Some(stream) = self.streams.get_mut(ix)
+            && let Some(ResumePoint::Snapshot { offset, stages }) = record.map(|record| record.resume)
+        {
+            stream.restore(offset, stream.reader.evidence(), stages);
+        }
+        self.schedule.ready(ix);
+    }
+
+    /// One stream's turn, and what follows from how it ended.
+    fn turn(&mut self, ix: StreamIx) {
+        let may_read = self.stopping.is_none() && !self.must_wait(ix);
+        let until = Instant::now() + self.services.settings.turn;
+        let Some(stream) = self.streams.get_mut(ix) else {
+            return;
+        };
+        match stream.turn(&mut self.services, until, may_read) {
+            Turn::Again => self.schedule.ready(ix),
+            Turn::Idle => {}
+            Turn::Starved => self.schedule.starved(ix),
+            Turn::Until(moment) => self.schedule.at(moment, ix),
+            Turn::Truncated => {
+                stream.flush_chain();
+                stream.life = Life::Truncated;
+                self.schedule.ready(ix);
+            }
+        }
+        for (moment, ix) in self.services.wakes.drain(..) {
+            self.schedule.at(moment, ix);
+        }
+        self.end_if_due(ix);
+        self.wake_successors(ix);
+    }
+
+    /// Whether the file that had this path before still has something to say first.
+    fn must_wait(&mut self, ix: StreamIx) -> bool {
+        let Some(predecessor) = self.streams.get(ix).and_then(|stream| stream.predecessor.clone()) else {
+            return false;
+        };
+        let first = self.streams.find(&predecessor).and_then(|before| self.streams.get(before));
+        let waits = first.is_some_and(|before| before.goes_first());
+        if !waits && let Some(stream) = self.streams.get_mut(ix) {
+            stream.predecessor = None;
+        }
+        waits
+    }
+
+    /// Streams that wait for this one look again.
+    fn wake_successors(&mut self, ix: StreamIx) {
+        let Some(key) =
+            self.streams.get(ix).filter(|stream| stream.life != Life::Reading).map(|stream| stream.key.clone())
+        else {
+            return;
+        };
+        for (other, stream) in self.streams.iter() {
+            if stream.predecessor.as_ref() == Some(&key) {
+                self.schedule.ready(other);
+            }
+        }
+    }
+
+    /// Takes a stream off the shard when everything of it has come to an end.
+    fn end_if_due(&mut self, ix: StreamIx) {
+        let Some(stream) = self.streams.get_mut(ix) else {
+            return;
+        };
+        let Some(report) = stream.ended(&self.services) else {
+            return;
+        };
+        stream.leave_ledger(&mut self.services);
+        let key = stream.key.clone();
+        let record = match &report {
+            ShardReport::Finished { record, .. }
+            | ShardReport::Closed { record, .. }
+            | ShardReport::Truncated { record, .. } => Some((**record).clone()),
+            _ => None,
+        };
+        let _ = self
+            .links
+            .commits
+            .send(CommitMessage::Commit { records: record.into_iter().collect(), removed: Vec::new() });
+        (self.links.report)(report);
+        self.streams.remove(ix);
+        self.schedule.forget(ix);
+        let waiting: Vec<StreamIx> = self
+            .streams
+            .iter()
+            .filter(|(_, other)| other.predecessor.as_ref() == Some(&key))
+            .map(|(ix, _)| ix)
+            .collect();
+        waiting.into_iter().for_each(|ix| self.schedule.ready(ix));
+    }
+
+    /// Takes delivery reports, waiting a little when there is nothing else to do.
+    fn poll_reports(&mut self) {
+        let mut wait =
+            if self.schedule.has_ready() || self.services.parcels.is_empty() { Duration::ZERO } else { POLL_MAX };
+        if let Some(moment) = self.schedule.next_timer() {
+            wait = wait.min(moment.saturating_duration_since(Instant::now()));
+        }
+        let mut came = std::mem::take(&mut self.came);
+        for producer in self.services.producers.values_mut() {
+            producer.poll(std::mem::take(&mut wait), &mut came);
+        }
+        self.services.now = Instant::now();
+        for report in came.drain(..) {
+            self.settle(report);
+        }
+        self.came = came;
+    }
+
+    /// What a report means for its stream.
+    pub(super) fn settle(&mut self, report: Report) {
+        let Some(note) = self.services.parcels.take(report.tag) else {
+            return;
+        };
+        let Some(stream) = self.streams.get_mut(note.stream) else {
+            return;
+        };
+        self.services.budget.release(&note.entry, &note.topic, note.charged);
+        if stream.incarnation != note.incarnation {
+            return;
+        }
+        stream.outstanding -= 1;
+        if report.acked > 0 {
+            account::acknowledged(stream, note.ticket, report.acked, report.set.value_bytes(), &mut self.services);
+        }
+        if !report.failed.is_empty() {
+            stream.refused(report.tag, &report.set, note.ticket, note.dead_letter, report.failed);
+        } else if note.alone {
+            stream.trial_passed();
+        }
+        let wake = stream.recovery.is_active() || stream.life != Life::Reading || stream.next_armed.is_some();
+        if stream.at_end && stream.partial_bytes == 0 && stream.pending().is_zero() {
+            stream.caught_up_at = self.services.now;
+        }
+        if wake {
+            self.schedule.ready(note.stream);
+        }
+        self.schedule.feed_starved();
+    }
+
+    /// Whether a stopping shard has nothing left to wait for.
+    fn is_drained(&self) -> bool {
+        let Some(deadline) = self.stopping else {
+            return false;
+        };
+        let working = self.streams.iter().any(|(_, stream)| !stream.chain.is_idle() && stream.stuck.is_none());
+        (self.services.parcels.is_empty() && !working) || Instant::now() >= deadline
+    }
+
+    /// Gives up what is still under way, collects every report, writes the marks.
+    fn finish(&mut self) {
+        let mut came = Vec::new();
+        let until = Instant::now() + Duration::from_secs(2);
+        for producer in self.services.producers.values_mut() {
+            producer.purge_and_drain(until, &mut came);
+        }
+        let undelivered = came.iter().map(|report| report.failed.len() as u64).sum::<u64>();
+        for mut report in came {
+            // Purged, not refused: the mark stays before it and it comes again.
+            let purged = std::mem::take(&mut report.failed);
+            if purged.is_empty() || report.acked > 0 {
+                self.settle(report);
+            }
+        }
+        self.commit_marks(true);
+        self.publish();
+        let unsent: u64 = self.streams.iter().map(|(_, stream)| stream.unsent_records()).sum();
+        let summary = StopSummary { shard: self.services.settings.shard, undelivered_records: undelivered + unsent };
+        (self.links.report)(ShardReport::Stopped(summary));
+    }
+}

@@ -1,0 +1,228 @@
+//! One file of one entry on its way: its reader, its chain, its progress and what it waits for.
+
+use super::outgoing::Outgoing;
+use super::recovery::Recovery;
+use super::streams::StreamIx;
+use crate::checkpoint::{Progress, ResumePoint, StageSnapshot, StreamRecord};
+use crate::filter::{ArmedChain, Chain};
+use crate::model::{EntryName, LineCount};
+use crate::observe::{StreamSnapshot, StreamState};
+use std::collections::{BTreeSet, VecDeque};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+use tailmill_tail::{Batch, Evidence, FileKey, FileOffset, KnownFile, Reader, StreamKey};
+
+/// What a stream is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// Its file is where the entry looks for it.
+    Reading,
+    /// Its file was renamed, replaced or deleted: it is drained, and finished once it is quiet.
+    Leaving,
+    /// Nothing more is read: wait for what is under way, then report it finished.
+    Finishing,
+    /// As `Finishing`, but the file was truncated: its place holds a new generation.
+    Truncated,
+    /// As `Finishing`, but its entry let it go: report it closed.
+    Closing,
+}
+
+/// Why a stream stands still although there is work.
+#[derive(Clone, Debug)]
+pub(super) struct Stuck {
+    /// For people: what happened, where, and what would help.
+    pub reason: String,
+    /// The line that it stands at, where it is known.
+    pub line: Option<FileOffset>,
+    /// When to try again.
+    pub retry_at: Instant,
+}
+
+/// One stream. Owned by its shard.
+pub(super) struct Stream {
+    pub key: StreamKey,
+    pub ix: StreamIx,
+    /// Rises with every rewind: reports for what was sent before are for nobody.
+    pub incarnation: u32,
+    pub armed: Arc<ArmedChain>,
+    /// Taken over at the next batch boundary.
+    pub next_armed: Option<Arc<ArmedChain>>,
+    pub place: FileKey,
+    pub path: PathBuf,
+    pub home: PathBuf,
+    pub reader: Reader,
+    pub chain: Chain,
+    pub progress: Progress,
+    pub life: Life,
+    /// What is left of a batch that was taken apart because a line of it is stepped over.
+    pub rest: VecDeque<Batch>,
+    /// Starts of lines that a person decided to leave out.
+    pub step_over: BTreeSet<FileOffset>,
+    /// Records whose topic is not known to the cluster yet.
+    pub unsent: VecDeque<Outgoing>,
+    pub recovery: Recovery,
+    /// Topic and number, once chosen, for `partition: stream`.
+    pub partition: Option<(String, i32)>,
+    /// The file that had this path before: its last line goes first.
+    pub predecessor: Option<StreamKey>,
+    pub stuck: Option<Stuck>,
+    /// Parcels on their way.
+    pub outstanding: u32,
+    /// The mark may have moved since the last record was made.
+    pub dirty: bool,
+    /// What was read and what of it has come to an end: delivered, filtered or dropped.
+    pub read: LineCount,
+    pub settled: LineCount,
+    /// Nothing complete was left to read when it was last looked at.
+    pub at_end: bool,
+    /// Bytes of an unfinished last line.
+    pub partial_bytes: u64,
+    /// Last moment at which all there was had been delivered.
+    pub caught_up_at: Instant,
+    /// Since when a leaving file has shown nothing new.
+    pub quiet_since: Option<Instant>,
+    /// Lines of a batch: follows the cost of the filters, up to `batch_lines_max`.
+    pub batch_lines: usize,
+    pub batch_lines_max: usize,
+    /// When the last snapshot was taken.
+    pub snapshot_at: Instant,
+}
+
+impl Stream {
+    /// Name of the entry.
+    pub(super) fn entry(&self) -> &EntryName {
+        &self.armed.entry.name
+    }
+
+    /// The entry's own topic.
+    pub(super) fn topic(&self) -> &Arc<str> {
+        &self.armed.entry.topics[0]
+    }
+
+    /// Everything before has entered the chain.
+    pub(super) fn position(&self) -> FileOffset {
+        self.rest.front().map_or_else(|| self.reader.position(), |batch| batch.first_offset)
+    }
+
+    /// What may be forgotten of the file: everything before the mark is settled for good.
+    pub(super) fn mark(&self) -> FileOffset {
+        self.progress.mark(self.position(), self.chain.oldest_held())
+    }
+
+    /// Input that has no end yet: in the chain, held, or on its way.
+    pub(super) fn pending(&self) -> LineCount {
+        // What a restored snapshot held was read by an earlier run: it settles without having been read by this one.
+        LineCount {
+            lines: self.read.lines.saturating_sub(self.settled.lines),
+            bytes: self.read.bytes.saturating_sub(self.settled.bytes),
+        }
+    }
+
+    /// Whether a successor of the same path has to wait for this one.
+    pub(super) fn goes_first(&self) -> bool {
+        !self.at_end
+            || self.partial_bytes > 0
+            || self.chain.oldest_held().is_some()
+            || !self.unsent.is_empty()
+            || !self.rest.is_empty()
+            || self.recovery.is_active()
+            || !self.chain.is_idle()
+    }
+
+    /// What a person sees of it.
+    pub(super) fn show(&self) -> StreamSnapshot {
+        let position = self.reader.position();
+        let state = if let Some(stuck) = &self.stuck {
+            StreamState::Blocked(stuck.reason.clone())
+        } else if !self.unsent.is_empty() {
+            StreamState::Waiting(format!("topic {} is not there, or its cluster cannot be reached", self.topic()))
+        } else if self.at_end && self.pending().is_zero() {
+            StreamState::Idle
+        } else {
+            StreamState::Working
+        };
+        let size = if self.at_end { position + self.partial_bytes } else { self.reader.size().unwrap_or(position) };
+        let path = self.path.as_os_str().as_bytes().into();
+        StreamSnapshot { entry: self.entry().clone(), path, read: position, mark: self.mark(), size, state }
+    }
+
+    /// Records that wait to be sent.
+    pub(super) fn unsent_records(&self) -> u64 {
+        self.unsent.iter().map(|outgoing| outgoing.set.len() as u64).sum()
+    }
+
+    /// The record that the store keeps.
+    pub(super) fn record(&mut self, finished: bool, now_ms: i64) -> StreamRecord {
+        let (position, held) = (self.position(), self.chain.oldest_held());
+        let (resume, evidence) = self.progress.resume_point(position, held);
+        StreamRecord {
+            entry: self.key.entry.to_string(),
+            file: self.key.file,
+            path: self.path.clone(),
+            home: self.home.clone(),
+            place: self.place,
+            evidence,
+            resume,
+            partition: self.partition.clone(),
+            finished,
+            updated_ms: now_ms,
+            blocked: self.stuck.as_ref().and_then(|stuck| stuck.line),
+            step_over: self.step_over.iter().copied().collect(),
+        }
+    }
+
+    /// Goes on from a snapshot whose offset the reader stands at. A chain that cannot take it (other filters now, and no
+    /// one to take the lines it holds) begins at the oldest line that the snapshot holds.
+    pub(super) fn restore(&mut self, offset: FileOffset, evidence: Evidence, stages: Vec<StageSnapshot>) {
+        match self.chain.restore_later(&stages, offset) {
+            Ok(()) => self.progress.snapshot_taken(offset, evidence, stages),
+            Err(fault) => {
+                let oldest = stages.iter().filter_map(|stage| stage.oldest_held).min().unwrap_or(offset);
+                tracing::warn!(
+                    entry = %self.entry(), file = %self.path.display(), from = oldest,
+                    "the saved filter state does not fit the chain any more ({fault}): reading again from the oldest line it held"
+                );
+                if oldest < offset && self.reader.rewind(oldest, Evidence::default()).is_ok() {
+                    self.progress = Progress::new(oldest, self.reader.evidence());
+                }
+            }
+        }
+    }
+
+    /// Back to the last resume point: what is under way is forgotten and read again. Whoever calls this has made sure
+    /// that no record of the old incarnation can still overtake (its producer is gone, or nothing is outstanding).
+    pub(super) fn rewind(&mut self) -> Result<(), tailmill_tail::reader::ReadError> {
+        let (position, held) = (self.position(), self.chain.oldest_held());
+        let (resume, evidence) = self.progress.resume_point(position, held);
+        self.reader.rewind(resume.offset(), evidence)?;
+        self.incarnation += 1;
+        self.chain.reset();
+        self.progress = Progress::new(resume.offset(), evidence);
+        if let ResumePoint::Snapshot { offset, stages } = resume {
+            self.restore(offset, evidence, stages);
+        }
+        self.unsent.clear();
+        self.rest.clear();
+        self.recovery = Recovery::default();
+        self.outstanding = 0;
+        self.at_end = false;
+        // What was pending will be read, and counted, again.
+        self.read = self.settled;
+        Ok(())
+    }
+}
+
+/// What discovery needs to recognise the file later.
+pub(super) fn known_file(key: &StreamKey, record: &StreamRecord) -> KnownFile {
+    KnownFile {
+        key: key.clone(),
+        place: record.place,
+        evidence: record.evidence,
+        offset: record.resume.offset(),
+        path: record.path.clone(),
+        home: record.home.clone(),
+        finished: record.finished,
+    }
+}

@@ -1,0 +1,234 @@
+//! One turn of a stream: batches through read, filter and deliver until its time is up or it has to wait.
+
+use super::services::Services;
+use super::stream::{Life, Stream, Stuck};
+use super::{account, events};
+use crate::filter::Step;
+use std::time::{Duration, Instant};
+use tailmill_tail::{BatchLimits, Read};
+
+/// How long a filter that fails with `on_error: block` rests before it gets the line again: a new module may have come
+/// meanwhile, and a fault that depends on time may be gone.
+const BLOCKED_RETRY: Duration = Duration::from_secs(10);
+
+/// One filter call aims at this much time at the most.
+const CALL_AIM: Duration = Duration::from_millis(10);
+
+/// Lines of the smallest batch that a slow filter gets.
+const BATCH_LINES_MIN: usize = 16;
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Its time is up and there is more.
+    Again,
+    /// Nothing to do until something happens (growth, a report, a command).
+    Idle,
+    /// No room in the budget: until something is settled.
+    Starved,
+    /// Until this moment, or until something happens.
+    Until(Instant),
+    /// The reader failed for good, or the file was truncated: this generation is over.
+    Truncated,
+}
+
+impl Stream {
+    /// Works until `until`. `may_read`: no predecessor goes first, and the shard is not stopping.
+    pub(super) fn turn(&mut self, services: &mut Services, until: Instant, may_read: bool) -> Turn {
+        loop {
+            services.now = Instant::now();
+            if let Some(end) = self.turn_step(services, until, may_read) {
+                return end;
+            }
+            if services.now >= until {
+                return Turn::Again;
+            }
+        }
+    }
+
+    /// One step of a turn; `Some` ends it.
+    fn turn_step(&mut self, services: &mut Services, until: Instant, may_read: bool) -> Option<Turn> {
+        if self.recovery.is_active() {
+            return Some(self.recover(services).map_or(Turn::Idle, Turn::Until));
+        }
+        if !self.send_unsent(services) {
+            return Some(Turn::Until(services.now + services.settings.topic_retry));
+        }
+        self.swap_if_due(services);
+        if let Some(stuck) = self.stuck.as_ref().filter(|stuck| stuck.retry_at > services.now) {
+            return Some(Turn::Until(stuck.retry_at));
+        }
+        if !self.chain.is_idle() {
+            return self.work(services, until);
+        }
+        if let Some(moment) = self.chain.tick_due() {
+            if moment <= services.now {
+                self.chain.tick(services.now);
+                return None;
+            }
+            services.wake_at(self.ix, moment);
+        }
+        if !may_read || matches!(self.life, Life::Closing | Life::Finishing | Life::Truncated) {
+            return Some(Turn::Idle);
+        }
+        if !services.budget.has_room(self.entry(), &self.topic().clone()) {
+            return Some(Turn::Starved);
+        }
+        self.read_more(services)
+    }
+
+    /// The chain has a batch: let it work.
+    fn work(&mut self, services: &mut Services, until: Instant) -> Option<Turn> {
+        let step = {
+            let entry = self.armed.entry.name.clone();
+            let (shared, ledger) = services.shared_and_ledger(&entry);
+            self.chain.step(shared, ledger, until)
+        };
+        self.log_events();
+        match step {
+            Step::Working => Some(Turn::Again),
+            Step::Done(answered) => {
+                self.stuck = None;
+                self.take(answered, services);
+                self.adapt_batch();
+                None
+            }
+            Step::Blocked { so_far, line, fault, stage } => {
+                self.take(so_far, services);
+                let name = self.armed.entry.filters.get(stage).map_or("?", |filter| &*filter.name);
+                let reason = format!(
+                    "filter {name} fails on the line at offset {line} of {}: {fault} (on_error is \"block\": replace the \
+                     module, change the entry, or step over the line with `tailmill state step-over`)",
+                    self.path.display()
+                );
+                if self.stuck.is_none() {
+                    account::stuck(self, services, &reason);
+                }
+                let retry_at = services.now + BLOCKED_RETRY;
+                self.stuck = Some(Stuck { reason, line: Some(line), retry_at });
+                self.dirty = true;
+                Some(Turn::Until(retry_at))
+            }
+        }
+    }
+
+    /// At a batch boundary, or while stuck: take over what the entry says now.
+    fn swap_if_due(&mut self, services: &mut Services) {
+        if !self.chain.is_idle() && self.stuck.is_none() {
+            return;
+        }
+        let Some(armed) = self.next_armed.take() else {
+            return;
+        };
+        let entry = armed.entry.name.clone();
+        let (shared, ledger) = services.shared_and_ledger(&entry);
+        match self.chain.swap(armed.clone(), shared, ledger) {
+            Ok(()) => {
+                self.reader.set_framing(armed.entry.framing.clone());
+                if armed.entry.topics[0] != self.armed.entry.topics[0] {
+                    self.partition = None;
+                }
+                self.armed = armed;
+                self.dirty = true;
+                self.stuck = None;
+            }
+            Err(fault) => {
+                let reason =
+                    format!("the new filters of entry {entry} do not take over: {fault}; the old ones stay in force");
+                account::stuck(self, services, &reason);
+            }
+        }
+        self.log_events();
+    }
+
+    /// What guests said and how they failed, under the entry's and the filter's name.
+    fn log_events(&mut self) {
+        for event in self.chain.take_events() {
+            events::log(self.entry(), &self.path, &event);
+        }
+    }
+
+    /// Reads the next batch and hands it to the chain.
+    fn read_more(&mut self, services: &mut Services) -> Option<Turn> {
+        if let Some(batch) = self.rest.pop_front() {
+            self.enter(batch);
+            return None;
+        }
+        let limits = BatchLimits { bytes: services.settings.batch_bytes, lines: self.batch_lines };
+        match self.reader.read_due(&limits, &services.pool, services.now) {
+            Ok(Read::Batch(batch)) => {
+                self.offer(batch, services);
+                None
+            }
+            Ok(Read::Working) => {
+                self.at_end = false;
+                None
+            }
+            Ok(Read::AtEnd { partial_bytes }) => {
+                self.at_end = true;
+                self.partial_bytes = partial_bytes;
+                if partial_bytes == 0 && self.pending().is_zero() {
+                    self.caught_up_at = services.now;
+                }
+                self.wait_at_end(services)
+            }
+            Ok(Read::Truncated { .. }) => Some(Turn::Truncated),
+            Err(error) => Some(self.read_failed(error, services)),
+        }
+    }
+
+    /// A batch enters the chain.
+    pub(super) fn offer(&mut self, batch: tailmill_tail::Batch, services: &mut Services) {
+        account::read(self, &batch, services);
+        self.progress.note_boundary(batch.evidence);
+        self.at_end = false;
+        self.partial_bytes = 0;
+        self.quiet_since = None;
+        self.dirty = true;
+        if self.step_over.is_empty() {
+            self.enter(batch);
+        } else {
+            self.leave_out(batch, services);
+        }
+    }
+
+    /// A whole batch, or what is left of one.
+    pub(super) fn enter(&mut self, batch: tailmill_tail::Batch) {
+        if !batch.is_empty() {
+            self.chain.offer(batch);
+        }
+    }
+
+    /// At the end of the file: wait for growth, or for the quiet that finishes a leaving file.
+    fn wait_at_end(&mut self, services: &mut Services) -> Option<Turn> {
+        if self.life != Life::Leaving {
+            return Some(self.reader.join_due().map_or(Turn::Idle, Turn::Until));
+        }
+        let since = *self.quiet_since.get_or_insert(services.now);
+        let done_at = since + self.armed.entry.finish_after;
+        if services.now < done_at {
+            return Some(Turn::Until(done_at));
+        }
+        self.finish_file(services)
+    }
+
+    /// Nothing could be read: loud, and again later. The mark stays.
+    fn read_failed(&mut self, error: tailmill_tail::reader::ReadError, services: &mut Services) -> Turn {
+        let reason = format!("while reading {}: {error}", self.path.display());
+        if self.stuck.is_none() {
+            account::stuck(self, services, &reason);
+        }
+        let retry_at = services.now + BLOCKED_RETRY;
+        self.stuck = Some(Stuck { reason, line: None, retry_at });
+        Turn::Until(retry_at)
+    }
+
+    /// Batches follow the cost of the filters, so that a call aims at 10 ms and a slow filter does not hold the shard.
+    fn adapt_batch(&mut self) {
+        let Some(ns_per_line) = self.chain.cost_hint() else {
+            return;
+        };
+        let lines = (CALL_AIM.as_nanos() as f64 / ns_per_line.max(0.1)) as usize;
+        self.batch_lines = lines.clamp(BATCH_LINES_MIN, self.batch_lines_max);
+    }
+}
