@@ -3,6 +3,7 @@
 //! Facts go to standard output, everything else to standard error; colour and progress only to a terminal. Errors read
 //! "while X: Y". Exit codes are those of [`crate::model::exit`]. Nothing is decided here that another caller would need.
 
+pub mod check; // `check`
 mod output; // what a person sees
 mod settings_args; // flags above the settings file
 mod shell; // completions and man pages

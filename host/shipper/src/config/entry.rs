@@ -1,7 +1,379 @@
-//! One entry's JSON.
+//! One entry's JSON to a [`RawEntry`]: checked as far as the JSON alone can be.
+//!
+//! The smallest is `{"path": "/var/log/app.log", "topic": "app"}`. Every key has a default that loses nothing. What
+//! depends on this agent (clusters, ceilings, allowed topics, modules) is looked at in `entry_check` and `build`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use regex::bytes::Regex;
+use tailmill_engine::{Digest, Limits};
+use tailmill_tail::discover::StartAt;
+use tailmill_tail::{Framing, Multiline, MultilineRule, PathPatterns, TooLong};
+
+use super::fields::{At, Fields, Problems};
+use super::tree::{self, Tree, Value};
+use crate::model::{Format, HeaderKind, KeySource, OnError, OnRefused, Partitioning, Problem};
+
+/// How long a file that is gone or renamed must be quiet: longer than a writer needs to reopen after a rotation.
+const FINISH_AFTER: Duration = Duration::from_secs(5);
+/// How long a record of several lines waits for more: far longer than one write takes.
+const MULTILINE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Lines longer than this do not fit into what the agent may hold.
+const LINE_BYTES_MAX: u64 = 64 << 20;
+/// As Kafka has it.
+const TOPIC_BYTES_MAX: usize = 249;
+
+/// What an entry says.
+#[derive(Clone, Debug)]
+pub struct RawEntry {
+    /// `path`.
+    pub paths: Vec<String>,
+    /// `path` and `exclude`, compiled. None only beside a problem.
+    pub patterns: Option<Arc<PathPatterns>>,
+    /// `topic`, then `topics`.
+    pub topics: Vec<Arc<str>>,
+    /// `cluster`.
+    pub cluster: Arc<str>,
+    /// `nodes`; none: all nodes.
+    pub nodes: Option<GlobSet>,
+    /// `labels`, all of which the node must have.
+    pub labels: BTreeMap<String, String>,
+    /// `start`.
+    pub start: StartAt,
+    /// `line_max_bytes`, `line_too_long`, `multiline`.
+    pub framing: Framing,
+    /// `finish_after_ms`.
+    pub finish_after: Duration,
+    /// `filters`.
+    pub filters: Vec<RawFilter>,
+    /// `on_refused`.
+    pub on_refused: OnRefused,
+    /// `dead_letter_topic`.
+    pub dead_letter_topic: Option<Arc<str>>,
+    /// `format`.
+    pub format: Format,
+    /// `partition`.
+    pub partition: Partitioning,
+    /// `key`.
+    pub key: Option<KeySource>,
+    /// `headers`.
+    pub headers: Vec<HeaderKind>,
+}
+
+/// One place in the chain, its module not yet looked up.
+#[derive(Clone, Debug)]
+pub struct RawFilter {
+    /// `use`: `name`, `name@version` or `sha256:…`.
+    pub wanted: String,
+    /// For people: the name without version, or the short digest.
+    pub name: Arc<str>,
+    /// `with`, as JSON.
+    pub with: Arc<str>,
+    /// `timeout_ms`, `memory_mib`, `held_lines_max`.
+    pub limits: Limits,
+    /// `on_error`.
+    pub on_error: OnError,
+    /// `stateless`.
+    pub stateless: bool,
+}
+
+/// Checks one entry's JSON. `source` names it in problems.
+pub fn parse_entry(source: &str, json: &[u8]) -> Result<RawEntry, Vec<Problem>> {
+    let tree = tree::from_json(source, json).map_err(|problem| vec![problem])?;
+    let (entry, problems) = read_entry(&tree, "");
+    if problems.is_empty() { Ok(entry) } else { Err(problems) }
+}
 
 /// Whether this can be the name of an entry, a cluster or a module.
 pub(crate) fn is_name(text: &str) -> bool {
     let ordinary = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     text.len() <= 100 && text.bytes().all(ordinary) && text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
 }
+
+/// What could be read, and every problem. `key` is where in its source the entry stands (`[2]` in the array key).
+pub(super) fn read_entry(tree: &Tree, key: &str) -> (RawEntry, Vec<Problem>) {
+    let problems = Problems::default();
+    let at = At { tree, key: key.to_owned(), problems: &problems };
+    let entry = read(&at);
+    (entry, problems.take())
+}
+
+fn read(at: &At<'_>) -> RawEntry {
+    let mut entry = RawEntry {
+        paths: Vec::new(),
+        patterns: None,
+        topics: Vec::new(),
+        cluster: "default".into(),
+        nodes: None,
+        labels: BTreeMap::new(),
+        start: StartAt::Beginning,
+        framing: Framing::default(),
+        finish_after: FINISH_AFTER,
+        filters: Vec::new(),
+        on_refused: OnRefused::default(),
+        dead_letter_topic: None,
+        format: Format::default(),
+        partition: Partitioning::default(),
+        key: None,
+        headers: Vec::new(),
+    };
+    let Some(mut fields) = at.fields() else { return entry };
+    files(&mut entry, &mut fields);
+    framing(&mut entry, &mut fields);
+    selection(&mut entry, &mut fields);
+    let filters = fields.get("filters").and_then(|at| at.list()).unwrap_or_default();
+    entry.filters = filters.iter().filter_map(filter).collect();
+    destination(&mut entry, &mut fields);
+    fields.refuse("on_error", "belongs to each filter: write it inside `filters`");
+    fields.finish(&["on_error"]);
+    entry
+}
+
+fn files(entry: &mut RawEntry, fields: &mut Fields<'_>) {
+    let path = fields.need("path", "which files, for example \"/var/log/app.log\" or [\"/var/log/*.log\"]");
+    let paths = path.as_ref().and_then(At::text_or_texts).unwrap_or_default();
+    if let Some(at) = path.filter(|at| matches!(&at.tree.value, Value::List(items) if items.is_empty())) {
+        at.problem("is empty: name at least one file");
+    }
+    let exclude = fields.get("exclude").and_then(|at| at.text_or_texts()).unwrap_or_default();
+    // One pattern at a time, so that each problem names its own key.
+    let mut sound = !paths.is_empty();
+    for (patterns, excluding) in [(&paths, false), (&exclude, true)] {
+        for (at, text) in patterns {
+            let one = [(*text).to_owned()];
+            let result = if excluding { PathPatterns::new(&[], &one) } else { PathPatterns::new(&one, &[]) };
+            for error in result.err().into_iter().flatten() {
+                sound = false;
+                at.problem(error.to_string());
+            }
+        }
+    }
+    let owned = |texts: &[(At<'_>, &str)]| texts.iter().map(|(_, text)| (*text).to_owned()).collect::<Vec<String>>();
+    entry.paths = owned(&paths);
+    if sound {
+        entry.patterns = PathPatterns::new(&entry.paths, &owned(&exclude)).ok().map(Arc::new);
+    }
+    let starts = [("beginning", StartAt::Beginning), ("end", StartAt::End)];
+    if let Some(start) = fields.get("start").and_then(|at| at.word(&starts)) {
+        entry.start = start;
+    }
+    if let Some(ms) = fields.get("finish_after_ms").and_then(|at| at.number(0..=86_400_000)) {
+        entry.finish_after = Duration::from_millis(ms);
+    }
+}
+
+fn framing(entry: &mut RawEntry, fields: &mut Fields<'_>) {
+    let framing = &mut entry.framing;
+    if let Some(bytes) = fields.get("line_max_bytes").and_then(|at| at.size(16..=LINE_BYTES_MAX)) {
+        framing.line_bytes_max = bytes;
+    }
+    if let Some(rule) = fields.get("line_too_long").and_then(|at| at.word(&[("cut", TooLong::Cut), ("skip", TooLong::Skip)])) {
+        framing.too_long = rule;
+    }
+    framing.multiline = fields.get("multiline").and_then(|at| multiline(&at, framing.line_bytes_max));
+}
+
+type MakeRule = fn(Regex) -> MultilineRule;
+
+fn multiline(at: &At<'_>, line_bytes_max: usize) -> Option<Multiline> {
+    let mut fields = at.fields()?;
+    let kinds: [(&'static str, MakeRule); 3] =
+        [("start", MultilineRule::Start), ("end", MultilineRule::End), ("continue", MultilineRule::Continue)];
+    let written: Vec<_> = kinds.iter().filter_map(|(key, rule)| Some((fields.get(key)?, rule))).collect();
+    if written.len() != 1 {
+        at.problem("needs exactly one of `start`, `end` and `continue`");
+    }
+    let timeout = fields.get("timeout_ms").and_then(|at| at.number(10..=3_600_000));
+    let timeout = timeout.map_or(MULTILINE_TIMEOUT, Duration::from_millis);
+    let bytes_max = fields.get("max_bytes").and_then(|at| at.size(16..=LINE_BYTES_MAX)).unwrap_or(line_bytes_max);
+    fields.finish(&[]);
+    let rules: Vec<_> = written.iter().filter_map(|(at, rule)| Some(rule(regex(at)?))).collect();
+    let [rule] = <[MultilineRule; 1]>::try_from(rules).ok()?;
+    Some(Multiline { rule, timeout, bytes_max })
+}
+
+fn regex(at: &At<'_>) -> Option<Regex> {
+    let text = at.some_text()?;
+    match Regex::new(text) {
+        Ok(regex) => Some(regex),
+        Err(error) => {
+            // The crate draws the place over several lines; its last one says what is wrong.
+            let error = error.to_string();
+            let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            at.problem(format!("regex `{text}`: {reason}"));
+            None
+        }
+    }
+}
+
+fn selection(entry: &mut RawEntry, fields: &mut Fields<'_>) {
+    entry.nodes = fields.get("nodes").and_then(|at| {
+        let mut set = GlobSetBuilder::new();
+        for (at, text) in at.text_or_texts()? {
+            match Glob::new(text) {
+                Ok(glob) => drop(set.add(glob)),
+                Err(error) => at.problem(format!("glob `{text}`: {}", error.kind())),
+            }
+        }
+        set.build().ok()
+    });
+    let labels = fields.get("labels").and_then(|at| at.pairs()).unwrap_or_default();
+    entry.labels = labels.iter().filter_map(|(name, at)| Some(((*name).to_owned(), at.text()?.to_owned()))).collect();
+}
+
+fn filter(at: &At<'_>) -> Option<RawFilter> {
+    let mut fields = at.fields()?;
+    let named = fields.need("use", "the module, as name, name@version or sha256:…").and_then(|at| wanted(&at));
+    let with = fields.get("with").and_then(|at| match at.tree.value {
+        Value::Table(_) => Some(at.tree.to_json()),
+        _ => {
+            at.problem(format!("expected an object, found {}", at.tree.value.kind()));
+            None
+        }
+    });
+    let mut limits = Limits::STANDARD;
+    if let Some(ms) = fields.get("timeout_ms").and_then(|at| at.number(1..=600_000)) {
+        limits.call_time = Duration::from_millis(ms);
+    }
+    if let Some(mib) = fields.get("memory_mib").and_then(|at| at.size(1..=4095)) {
+        limits.memory_bytes = mib << 20;
+    }
+    if let Some(lines) = fields.get("held_lines_max").and_then(|at| at.size(0..=1 << 24)) {
+        limits.held_lines = lines;
+    }
+    let policies = [
+        ("block", OnError::Block),
+        ("pass", OnError::Pass),
+        ("drop", OnError::Drop),
+        ("dead-letter", OnError::DeadLetter),
+    ];
+    let on_error = fields.get("on_error").and_then(|at| at.word(&policies)).unwrap_or_default();
+    let stateless = fields.get("stateless").and_then(|at| at.flag()).unwrap_or(false);
+    fields.finish(&[]);
+    let (wanted, name) = named?;
+    Some(RawFilter { wanted, name, with: with.as_deref().unwrap_or("{}").into(), limits, on_error, stateless })
+}
+
+/// `use` as written, and the name in it.
+fn wanted(at: &At<'_>) -> Option<(String, Arc<str>)> {
+    let text = at.some_text()?;
+    if text.starts_with("sha256:") {
+        return match text.parse::<Digest>() {
+            Ok(digest) => Some((digest.to_string(), format!("sha256:{}", digest.short()).into())),
+            Err(error) => {
+                at.problem(error.to_string());
+                None
+            }
+        };
+    }
+    let (name, version) = text.split_once('@').map_or((text, None), |(name, version)| (name, Some(version)));
+    if !is_name(name) || version.is_some_and(|version| !is_name(version)) {
+        at.problem(format!("`{text}` names no module: write name, name@version or sha256:… (without `.wasm` and directories)"));
+        return None;
+    }
+    Some((text.to_owned(), name.into()))
+}
+
+fn destination(entry: &mut RawEntry, fields: &mut Fields<'_>) {
+    let own = fields.need("topic", "where the lines go").and_then(|at| topic(&at));
+    let more = fields.get("topics").and_then(|at| at.texts()).unwrap_or_default();
+    let own_is_sound = own.is_some();
+    entry.topics.extend(own);
+    for (at, text) in &more {
+        let known = entry.topics.iter().any(|known| **known == **text);
+        if known {
+            at.problem(format!("`{text}` is listed twice"));
+        } else if let Some(topic) = topic(at).filter(|_| own_is_sound) {
+            entry.topics.push(topic);
+        }
+    }
+    if let Some(cluster) = fields.get("cluster").and_then(|at| at.some_text()) {
+        entry.cluster = cluster.into();
+    }
+    let policies = [("block", OnRefused::Block), ("drop", OnRefused::Drop), ("dead-letter", OnRefused::DeadLetter)];
+    entry.on_refused = fields.get("on_refused").and_then(|at| at.word(&policies)).unwrap_or_default();
+    let letters = entry.on_refused == OnRefused::DeadLetter || entry.filters.iter().any(|f| f.on_error == OnError::DeadLetter);
+    let dead = if letters {
+        fields.need("dead_letter_topic", "a policy says `dead-letter`")
+    } else {
+        fields.get("dead_letter_topic")
+    };
+    entry.dead_letter_topic = dead.and_then(|at| {
+        let topic = topic(&at)?;
+        if entry.topics.first() == Some(&topic) {
+            at.problem("is the entry's own topic: dead letters need another");
+        }
+        Some(topic)
+    });
+    entry.format = fields
+        .get("format")
+        .and_then(|at| at.word(&[("raw", Format::Raw), ("json", Format::Json)]))
+        .unwrap_or_default();
+    entry.key = fields.get("key").and_then(|at| key(&at));
+    if let Some(at) = fields.get("partition") {
+        entry.partition = partition(&at).unwrap_or_default();
+        if entry.partition == Partitioning::Key && entry.key.is_none() && entry.filters.is_empty() {
+            at.problem("`key` needs `key`, or a filter that sets one");
+        }
+    }
+    entry.headers = fields.get("headers").map(|at| headers(&at)).unwrap_or_default();
+}
+
+fn topic(at: &At<'_>) -> Option<Arc<str>> {
+    let text = at.some_text()?;
+    let ordinary = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    if !ordinary || text.len() > TOPIC_BYTES_MAX || matches!(text, "." | "..") {
+        at.problem(format!("`{text}` is not a topic: letters, digits, `.`, `_` and `-`, at most {TOPIC_BYTES_MAX}"));
+        return None;
+    }
+    Some(text.into())
+}
+
+fn partition(at: &At<'_>) -> Option<Partitioning> {
+    if let Value::Integer(_) = at.tree.value {
+        let number = at.number(0..=i32::MAX as u64)?;
+        return i32::try_from(number).ok().map(Partitioning::Number);
+    }
+    if !matches!(at.tree.value, Value::Text(_)) {
+        at.problem(format!("expected a string or a whole number, found {}", at.tree.value.kind()));
+        return None;
+    }
+    at.word(&[
+        ("stream", Partitioning::Stream),
+        ("key", Partitioning::Key),
+        ("round-robin", Partitioning::RoundRobin),
+        ("random", Partitioning::Random),
+    ])
+}
+
+fn key(at: &At<'_>) -> Option<KeySource> {
+    if let Value::Table(_) = at.tree.value {
+        let mut fields = at.fields()?;
+        let fixed = fields.need("fixed", "the text of the key").and_then(|at| at.text());
+        fields.finish(&[]);
+        return fixed.map(|text| KeySource::Fixed(text.to_owned()));
+    }
+    let word = at.word(&[("node", 0), ("path", 1), ("stream", 2)])?;
+    Some([KeySource::Node, KeySource::Path, KeySource::Stream][word].clone())
+}
+
+fn headers(at: &At<'_>) -> Vec<HeaderKind> {
+    let kinds = [HeaderKind::Id, HeaderKind::Node, HeaderKind::Path, HeaderKind::Offset, HeaderKind::Entry];
+    let words = [("id", 0), ("node", 1), ("path", 2), ("offset", 3), ("entry", 4)];
+    let mut headers = Vec::new();
+    for (at, text) in at.texts().unwrap_or_default() {
+        let Some(kind) = at.word(&words).map(|i: usize| kinds[i].clone()) else { continue };
+        if headers.contains(&kind) {
+            at.problem(format!("`{text}` is listed twice"));
+        } else {
+            headers.push(kind);
+        }
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests;

@@ -24,10 +24,6 @@ impl Problems {
         self.0.borrow_mut().push(problem);
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.0.borrow().len()
-    }
-
     pub(crate) fn take(self) -> Vec<Problem> {
         self.0.into_inner()
     }

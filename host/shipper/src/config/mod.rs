@@ -10,12 +10,24 @@
 mod tree; // what was written, with its places
 mod fields; // typed looks into it; every problem is kept
 pub mod settings; // tailmill.toml, variables, flags
-mod entry; // one entry's JSON
+pub mod entry; // one entry's JSON
+mod entry_check; // an entry against the settings and against itself
+mod classic; // the array key
 pub mod modules; // module files by name
+mod build; // everything found to a plan
+mod directory; // entries from a directory
+mod etcd; // entries from etcd
+mod saved; // the last good plan on disk
+mod hints; // when to look
 mod run; // the control-plane task
 
+pub use build::{Built, Found, FoundArray, FoundEntry, FoundEtcd, build_entry, build_plan};
+pub use classic::{array_key, outbound_ip};
+pub use entry::{RawEntry, RawFilter, parse_entry};
 pub use modules::{ModuleCheck, Modules, NoModuleCheck};
-pub use run::run_config;
+pub use run::{local_problems, run_config};
+pub(crate) use run::examine;
+pub(crate) use etcd::list_once;
 pub use settings::{
     AgentLimits, EntriesSettings, EtcdSettings, LogFormat, LogSettings, ModulesSettings, Overrides, Secret, Settings,
 };

@@ -3,8 +3,8 @@
 //! In: `*.wasm` files of the modules directory, and those that were in force before. Out: the bytes that an entry's `use`
 //! means. It never judges a module: that is [`ModuleCheck`]'s.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tailmill_engine::Digest;
 
@@ -25,6 +25,51 @@ impl ModuleCheck for NoModuleCheck {
     }
 }
 
+/// Remembers verdicts, so that a module that takes a minute to be refused does not take it with every change.
+pub(super) struct Remembering {
+    inner: Arc<dyn ModuleCheck>,
+    known: Mutex<HashMap<Question, (Verdict, bool)>>,
+}
+
+type Verdict = Result<(), String>;
+/// Everything that a verdict hangs on.
+type Question = (Digest, Arc<str>, String, bool, Vec<Arc<str>>);
+
+impl Remembering {
+    pub(super) fn new(inner: Arc<dyn ModuleCheck>) -> Remembering {
+        Remembering { inner, known: Mutex::default() }
+    }
+
+    /// What was refused may have been refused because the machine was short of something.
+    pub(super) fn forget_refusals(&self) {
+        self.known().retain(|_, (verdict, _)| verdict.is_ok());
+    }
+
+    /// Forgets what nobody asked for since the last call.
+    pub(super) fn forget_unused(&self) {
+        self.known().retain(|_, (_, used)| std::mem::take(used));
+    }
+
+    /// Verdicts are inserted whole: a panic of another thread leaves nothing half done.
+    fn known(&self) -> MutexGuard<'_, HashMap<Question, (Verdict, bool)>> {
+        self.known.lock().unwrap_or_else(|broken| broken.into_inner())
+    }
+}
+
+impl ModuleCheck for Remembering {
+    fn check(&self, filter: &FilterPlan, topics: &[Arc<str>]) -> Verdict {
+        let limits = format!("{:?}", filter.limits);
+        let question = (filter.module.digest, filter.with.clone(), limits, filter.stateless, topics.to_vec());
+        if let Some((verdict, used)) = self.known().get_mut(&question) {
+            *used = true;
+            return verdict.clone();
+        }
+        let verdict = self.inner.check(filter, topics);
+        self.known().insert(question, (verdict.clone(), true));
+        verdict
+    }
+}
+
 /// Modules that entries may use.
 #[derive(Clone, Debug, Default)]
 pub struct Modules {
@@ -34,6 +79,17 @@ pub struct Modules {
     by_digest: BTreeMap<Digest, Arc<ModuleFile>>,
     /// The directory, for messages.
     place: Option<String>,
+}
+
+impl PartialEq for Modules {
+    /// The same names with the same content.
+    fn eq(&self, other: &Self) -> bool {
+        let content = |modules: &Modules| -> Vec<_> {
+            let digest = |module: &Result<Arc<ModuleFile>, String>| module.as_ref().map(|m| m.digest).map_err(Clone::clone);
+            modules.named.iter().map(|(name, module)| (name.clone(), digest(module))).collect()
+        };
+        self.place == other.place && content(self) == content(other)
+    }
 }
 
 impl Modules {
@@ -48,16 +104,6 @@ impl Modules {
             self.by_digest.insert(module.digest, module.clone());
         }
         self.named.insert(name.to_owned(), module);
-    }
-
-    /// A module that is known by its content only.
-    pub fn keep(&mut self, module: Arc<ModuleFile>) {
-        self.by_digest.entry(module.digest).or_insert(module);
-    }
-
-    /// By content.
-    pub fn by_digest(&self, digest: &Digest) -> Option<&Arc<ModuleFile>> {
-        self.by_digest.get(digest)
     }
 
     /// What an entry's `use` means: `name`, `name@version` or `sha256:…`. An error says what to do.

@@ -1,22 +1,279 @@
-//! The control-plane task.
+//! The control-plane task: sources in, plans out.
+//!
+//! A look at the directories, the last news from etcd and what is in force make a plan. It runs when something may have
+//! changed (a hint, news, or the scan's turn), publishes only what differs, and saves what is in force. All that blocks
+//! (disk, compiling modules) happens on blocking threads, never on the task.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 
-use super::{ModuleCheck, Settings};
-use crate::model::Plan;
-use crate::observe::Board;
+use super::build::{Built, Found, FoundEtcd, build_plan};
+use super::entry::parse_entry;
+use super::directory::{Directories, Looked};
+use super::etcd::{self, EtcdNews};
+use super::hints::Hints;
+use super::modules::{ModuleCheck, Remembering};
+use super::saved;
+use super::settings::Settings;
+use crate::model::{Plan, Problem};
+use crate::observe::{Board, Part};
+
+/// How long the first plan waits for etcd: a moment, as a dead one must not keep the agent from what it has.
+const FIRST_NEWS_MAX: Duration = Duration::from_secs(3);
+/// Changes that come together are one plan; a file being copied is not read half.
+const SETTLE: Duration = Duration::from_millis(100);
+/// Directories are small: looked at this often whatever `agent.scan_every_ms` says.
+const SCAN_MOST: Duration = Duration::from_secs(5);
+/// A module that was refused may have been refused because the machine was short of something. It is asked again after a
+/// minute, then after twice as long each time: a module that takes a minute of CPU to be refused must not get it every time.
+const RETRY_FIRST: Duration = Duration::from_secs(60);
+const RETRY_LONGEST: Duration = Duration::from_secs(3600);
 
 /// Watches everything that plans are made of, and publishes a whole plan whenever it differs from the one before.
-/// Returns soon after `stop` becomes true.
+/// Returns soon after `stop` becomes true; a module that is being compiled then is left to its thread.
 pub async fn run_config(
     settings: Arc<Settings>,
     publish: watch::Sender<Arc<Plan>>,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
     board: Board,
     modules: Arc<dyn ModuleCheck>,
 ) {
-    let _ = (settings, publish, board, modules);
-    let _ = stop.wait_for(|stop| *stop).await;
+    let (news, heard) = watch::channel(EtcdNews::default());
+    let follow = async {
+        match &settings.etcd {
+            Some(etcd) => etcd::follow(etcd, &news, stop.clone()).await,
+            None => drop(stop.clone().wait_for(|stop| *stop).await),
+        }
+    };
+    let mut stopped = stop.clone();
+    let work = async {
+        let control = Control::start(settings.clone(), publish, board, modules).await;
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => {}
+            () = control.run(heard) => {}
+        }
+    };
+    tokio::join!(follow, work);
+}
+
+/// Everything wrong with what lies on this machine: entries, modules, directories. For the start, when nothing is in force
+/// yet, and for `tailmill check`. May take seconds (compiling).
+pub fn local_problems(settings: &Settings, modules: &dyn ModuleCheck) -> Vec<Problem> {
+    examine(settings, FoundEtcd::default(), modules).problems.clone()
+}
+
+/// The plan that the directories and this content of etcd would come to, nothing being in force. Entries for other nodes
+/// are checked too, as far as that can be done here.
+pub(crate) fn examine(settings: &Settings, etcd: FoundEtcd, modules: &dyn ModuleCheck) -> Plan {
+    let looked = Directories::new(settings).look();
+    let everywhere: Vec<Problem> = looked
+        .files
+        .iter()
+        .flatten()
+        .chain(&etcd.entries)
+        .filter_map(|entry| parse_entry(&entry.origin.to_string(), &entry.json).err())
+        .flatten()
+        .collect();
+    let found = Found { files: looked.files, etcd: Some(etcd), modules: looked.modules, problems: looked.problems };
+    let mut plan = Plan::clone(&build_plan(settings, &found, &Built::default(), modules).plan);
+    plan.problems.extend(everywhere);
+    plan.problems.sort();
+    plan.problems.dedup();
+    plan
+}
+
+struct Control {
+    settings: Arc<Settings>,
+    publish: watch::Sender<Arc<Plan>>,
+    board: Board,
+    modules: Remembering,
+    directories: Directories,
+    hints: Hints,
+    in_force: Arc<Built>,
+    /// What could not be taken up from the disk; said until etcd is heard.
+    restore_problems: Vec<Problem>,
+    /// What the last plan was made of. None: no plan was published yet.
+    last: Option<Found>,
+    /// When refused modules are asked again, and how long it takes the next time.
+    retry: (Instant, Duration),
+    unsaved: bool,
+    told: BTreeSet<Problem>,
+    told_trouble: Option<String>,
+}
+
+impl Control {
+    async fn start(settings: Arc<Settings>, publish: watch::Sender<Arc<Plan>>, board: Board, modules: Arc<dyn ModuleCheck>) -> Control {
+        let reader = settings.clone();
+        let restored = spawn_blocking(move || saved::restore(&saved::plan_dir(&reader), &reader)).await.unwrap_or_default();
+        for problem in &restored.problems {
+            tracing::warn!("{problem}");
+        }
+        let dirs = [settings.entries.dir.clone(), settings.modules.dir.clone()];
+        Control {
+            directories: Directories::new(&settings),
+            hints: Hints::new(dirs.into_iter().flatten().collect()),
+            in_force: Arc::new(restored.built.unwrap_or_default()),
+            restore_problems: restored.problems,
+            settings,
+            publish,
+            board,
+            modules: Remembering::new(modules),
+            last: None,
+            retry: (Instant::now() + RETRY_FIRST, RETRY_FIRST),
+            unsaved: false,
+            told: BTreeSet::new(),
+            told_trouble: None,
+        }
+    }
+
+    async fn run(mut self, mut news: watch::Receiver<EtcdNews>) {
+        if self.settings.etcd.is_some() {
+            let heard = news.wait_for(|news| news.found.is_some());
+            let _ = tokio::time::timeout(FIRST_NEWS_MAX, heard).await;
+        }
+        let mut scan = tokio::time::interval(self.settings.limits.scan_every.min(SCAN_MOST));
+        scan.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut etcd_lives = true;
+        loop {
+            let heard = news.borrow_and_update().clone();
+            self = self.round(heard).await;
+            tokio::select! {
+                _ = scan.tick() => {}
+                () = self.hints.wait() => self.hints.settle(SETTLE).await,
+                changed = news.changed(), if etcd_lives => etcd_lives = changed.is_ok(),
+            }
+        }
+    }
+
+    /// One look at everything, and a plan if something changed.
+    async fn round(self, news: EtcdNews) -> Control {
+        let mut this = self.look(news).await;
+        if this.unsaved {
+            this = this.save().await;
+        }
+        this.hints.renew();
+        this
+    }
+
+    async fn look(mut self, news: EtcdNews) -> Control {
+        self.tell_etcd(&news);
+        let work = spawn_blocking(move || {
+            let looked = self.directories.look();
+            let found = self.found(looked, news);
+            if self.is_due(&found) {
+                let built = build_plan(&self.settings, &found, &self.in_force, &self.modules);
+                self.modules.forget_unused();
+                self.take(found, built);
+            }
+            self
+        });
+        finished(work).await
+    }
+
+    /// Whether there is something new to make a plan of, or refused modules are to be asked again.
+    fn is_due(&mut self, found: &Found) -> bool {
+        if self.last.as_ref() != Some(found) {
+            self.retry = (Instant::now() + RETRY_FIRST, RETRY_FIRST);
+            return true;
+        }
+        let (at, waited) = self.retry;
+        if self.in_force.plan.problems.is_empty() || Instant::now() < at {
+            return false;
+        }
+        let wait = (2 * waited).min(RETRY_LONGEST);
+        self.retry = (Instant::now() + wait, wait);
+        self.modules.forget_refusals();
+        true
+    }
+
+    fn found(&self, looked: Looked, news: EtcdNews) -> Found {
+        let mut problems = looked.problems;
+        let etcd = match (&self.settings.etcd, news.found) {
+            (None, _) => Some(FoundEtcd::default()),
+            (Some(_), Some(found)) => Some(found),
+            (Some(etcd), None) => {
+                problems.extend(self.restore_problems.iter().cloned());
+                if !self.in_force.etcd_was_read {
+                    let reason = "nothing was heard from it yet, and there is no last good plan: waiting for its entries";
+                    let source = format!("etcd {}", etcd.endpoints.join(","));
+                    problems.push(Problem { source, key: String::new(), reason: reason.to_owned() });
+                }
+                None
+            }
+        };
+        Found { files: looked.files, etcd, modules: looked.modules, problems }
+    }
+
+    /// Publishes what differs. The first plan is published whatever it holds: it says that the configuration was read.
+    fn take(&mut self, found: Found, built: Built) {
+        let changed = built.plan.revision != self.in_force.plan.revision;
+        let differs = changed || built.plan.problems != self.in_force.plan.problems || self.last.is_none();
+        self.unsaved |= changed || built.etcd_was_read != self.in_force.etcd_was_read;
+        self.tell(&built.plan);
+        self.in_force = Arc::new(built);
+        self.last = Some(found);
+        if differs {
+            self.publish.send_replace(self.in_force.plan.clone());
+        }
+    }
+
+    /// Each problem is logged when it appears and when it is gone.
+    fn tell(&mut self, plan: &Plan) {
+        let now: BTreeSet<Problem> = plan.problems.iter().cloned().collect();
+        for problem in now.difference(&self.told) {
+            tracing::warn!("refused: {problem}");
+        }
+        for problem in self.told.difference(&now) {
+            tracing::info!("no problem any more: {problem}");
+        }
+        if plan.revision != self.in_force.plan.revision {
+            tracing::info!(revision = plan.revision, entries = plan.entries.len(), "a new plan is in force");
+        }
+        self.told = now;
+    }
+
+    fn tell_etcd(&mut self, news: &EtcdNews) {
+        if self.settings.etcd.is_none() || (news.found.is_none() && news.trouble.is_none()) {
+            return;
+        }
+        match &news.trouble {
+            None => self.board.well(Part::Etcd, 0),
+            Some(trouble) => self.board.trouble(Part::Etcd, 0, trouble.clone()),
+        }
+        if self.told_trouble != news.trouble {
+            match &news.trouble {
+                Some(trouble) => tracing::warn!("etcd cannot be followed, what is in force stays: {trouble}"),
+                None => tracing::info!("following etcd"),
+            }
+            self.told_trouble = news.trouble.clone();
+        }
+    }
+
+    /// A full disk does not stop the configuration: it is tried again at every round.
+    async fn save(mut self) -> Control {
+        let (dir, built): (PathBuf, _) = (saved::plan_dir(&self.settings), self.in_force.clone());
+        match spawn_blocking(move || saved::save(&dir, &built)).await {
+            Ok(Ok(())) => self.unsaved = false,
+            Ok(Err(error)) => tracing::warn!("while saving the last good plan: {error}; tried again"),
+            Err(panicked) => tracing::error!("while saving the last good plan: {panicked}"),
+        }
+        self
+    }
+}
+
+/// What a blocking thread came to. Its panic is ours: there is no state left to go on with.
+async fn finished<T>(work: tokio::task::JoinHandle<T>) -> T {
+    match work.await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Canceled: the runtime is going down, and so is this task.
+            Err(_) => std::future::pending().await,
+        },
+    }
 }

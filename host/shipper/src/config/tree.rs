@@ -143,12 +143,15 @@ fn placed(value: Value, place: &Place) -> Tree {
 pub(crate) fn from_toml(source: &str, text: &str) -> (Tree, Vec<Problem>) {
     let (document, errors) = DeTable::parse_recoverable(text);
     let lines = Lines { text, source: source.into() };
-    let problems = errors.iter().map(|error| Problem {
-        source: lines.place(error.span().map_or(0, |span| span.start)).to_string(),
+    let place = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
+    let mut errors = errors;
+    errors.sort_by_key(place);
+    let problem = |error: &toml::de::Error| Problem {
+        source: lines.place(place(error)).to_string(),
         key: String::new(),
         reason: format!("is not TOML: {}", error.message()),
-    });
-    let problems = problems.collect();
+    };
+    let problems = errors.iter().map(problem).collect();
     let mut root = lines.place(0);
     root.line = 0;
     (Tree { value: lines.table(document.get_ref()), place: root }, problems)

@@ -15,7 +15,7 @@ use crate::model::{ClusterPlan, Delivery, kafka_properties};
 /// The `[kafka]` table's name among the clusters.
 const DEFAULT: &str = "default";
 
-/// All clusters that are sound. At least one must be written.
+/// All clusters that are written, at least one. With what is wrong left out, so that a check of entries can go on.
 pub(super) fn read(fields: &mut Fields<'_>, dir: &Path) -> BTreeMap<Arc<str>, ClusterPlan> {
     let mut clusters = BTreeMap::new();
     let others = fields.get("clusters").and_then(|at| at.pairs()).unwrap_or_default();
@@ -24,12 +24,19 @@ pub(super) fn read(fields: &mut Fields<'_>, dir: &Path) -> BTreeMap<Arc<str>, Cl
     } else {
         fields.get("kafka")
     };
-    let mut add = |name: &str, at: At<'_>| {
-        if let Some(cluster) = cluster(name, &at, dir) {
-            clusters.insert(cluster.name.clone(), cluster);
+    let mut add = |name: &str, at: &At<'_>| {
+        let mut plan = ClusterPlan {
+            name: name.into(),
+            brokers: Vec::new(),
+            delivery: Delivery::default(),
+            properties: BTreeMap::new(),
+        };
+        if let Some(fields) = at.fields() {
+            cluster(&mut plan, fields, dir);
         }
+        clusters.insert(plan.name.clone(), plan);
     };
-    if let Some(at) = default {
+    if let Some(at) = &default {
         add(DEFAULT, at);
     }
     for (name, at) in others {
@@ -38,27 +45,23 @@ pub(super) fn read(fields: &mut Fields<'_>, dir: &Path) -> BTreeMap<Arc<str>, Cl
         } else if !super::super::entry::is_name(name) {
             at.problem("a cluster's name has letters, digits, `.`, `_` and `-`, begins with a letter or digit and has at most 100");
         } else {
-            add(name, at);
+            add(name, &at);
         }
     }
     clusters
 }
 
-fn cluster(name: &str, at: &At<'_>, dir: &Path) -> Option<ClusterPlan> {
-    let before = at.problems.len();
-    let mut fields = at.fields()?;
-    let brokers = fields.need("brokers", "for example [\"kafka-1:9092\"]").and_then(|at| at.text_or_texts().map(|t| (at, t)));
-    let brokers = brokers.map(|(at, texts)| {
-        if texts.is_empty() {
+fn cluster(plan: &mut ClusterPlan, mut fields: Fields<'_>, dir: &Path) {
+    if let Some(at) = fields.need("brokers", "for example [\"kafka-1:9092\"]") {
+        let texts = at.text_or_texts();
+        if texts.as_ref().is_some_and(Vec::is_empty) {
             at.problem("is empty: name at least one broker as host:port");
         }
-        texts.iter().filter_map(|(at, text)| broker(at, text)).collect()
-    });
-    let delivery = fields.get("delivery").and_then(|at| delivery(&at)).unwrap_or_default();
-    let properties = fields.get("properties").map(|at| properties(&at, dir)).unwrap_or_default();
+        plan.brokers = texts.iter().flatten().filter_map(|(at, text)| broker(at, text)).collect();
+    }
+    plan.delivery = fields.get("delivery").and_then(|at| delivery(&at)).unwrap_or_default();
+    plan.properties = fields.get("properties").map(|at| properties(&at, dir)).unwrap_or_default();
     fields.finish(&[]);
-    let plan = ClusterPlan { name: name.into(), brokers: brokers.unwrap_or_default(), delivery, properties };
-    (at.problems.len() == before).then_some(plan)
 }
 
 fn broker(at: &At<'_>, text: &str) -> Option<String> {

@@ -217,7 +217,11 @@ impl Settings {
         match problem {
             None => read::read(path, &text, overrides),
             // What misses in an empty text is no news.
-            Some(problem) => (read::read(path, "", overrides).0, vec![problem]),
+            Some(problem) => {
+                let (mut settings, _) = read::read(path, "", overrides);
+                settings.warnings.clear();
+                (settings, vec![problem])
+            }
         }
     }
 }
@@ -225,3 +229,6 @@ impl Settings {
 fn sound((settings, problems): (Settings, Vec<Problem>)) -> Result<Settings, Vec<Problem>> {
     if problems.is_empty() { Ok(settings) } else { Err(problems) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -252,11 +252,13 @@ fn log(fields: &mut Fields<'_>) -> LogSettings {
     if let Some(format) = fields.get("format").and_then(|at| at.word(&formats)) {
         log.format = format;
     }
-    if let Some(at) = fields.get("level") {
-        if let Some(text) = at.some_text() {
-            match tracing_subscriber::EnvFilter::builder().parse(text) {
-                Ok(_) => log.filter = text.to_owned(),
-                Err(error) => at.problem(format!("`{text}` is not a level or filter: {error}; for example info, or info,tailmill=debug")),
+    if let Some(at) = fields.get("level")
+        && let Some(text) = at.some_text()
+    {
+        match tracing_subscriber::EnvFilter::builder().parse(text) {
+            Ok(_) => log.filter = text.to_owned(),
+            Err(error) => {
+                at.problem(format!("`{text}` is not a level or filter: {error}; for example info, or info,tailmill=debug"));
             }
         }
     }

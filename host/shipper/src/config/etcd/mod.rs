@@ -1,0 +1,233 @@
+//! Entries from etcd: listed at a revision, watched from the next, listed again whenever the watch is worth nothing.
+//!
+//! One watch stream for an agent, over the entries' prefix and the array key. Passwords and certificates are read at every
+//! connection. A key that is not valid is passed on like any other: what it is worth is decided in `build`.
+
+mod backoff; // how long to wait
+mod view; // what is known, and what a message means
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use etcd_client::{Certificate, Client, ConnectOptions, EventType, GetOptions, Identity, TlsOptions, WatchOptions, WatchResponse};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::build::FoundEtcd;
+use super::classic;
+use super::settings::EtcdSettings;
+use view::{Change, Heard, Then, View};
+
+/// One request. Longer than a leader election (some 2 s).
+const REQUEST_MAX: Duration = Duration::from_secs(5);
+/// Pings of the connection. etcd answers pings that come faster than every 5 s by closing it.
+const PING_EVERY: Duration = Duration::from_secs(6);
+const PING_ANSWER_MAX: Duration = Duration::from_secs(3);
+/// A watch that looks alive is asked for its progress this often,
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+/// and given up when nothing came for so long.
+const SILENCE_MAX: Duration = Duration::from_secs(25);
+/// A watch that lived so long makes the next trouble a first one.
+const HEALTHY_AFTER: Duration = Duration::from_secs(30);
+/// Ten thousand entries of some KiB.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// What is known of etcd now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct EtcdNews {
+    /// The last that was read. None: nothing yet.
+    pub(super) found: Option<FoundEtcd>,
+    /// Why it cannot be followed now.
+    pub(super) trouble: Option<String>,
+}
+
+/// Follows etcd until `stop`; says every change in `news`.
+pub(super) async fn follow(settings: &EtcdSettings, news: &watch::Sender<EtcdNews>, mut stop: watch::Receiver<bool>) {
+    let mut attempt = 0;
+    loop {
+        let began = Instant::now();
+        let trouble = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            trouble = session(settings, news) => trouble,
+        };
+        attempt = if began.elapsed() >= HEALTHY_AFTER { 0 } else { attempt };
+        news.send_if_modified(|news| {
+            let changed = news.trouble.as_ref() != Some(&trouble);
+            news.trouble = Some(trouble);
+            changed
+        });
+        let wait = backoff::backoff(attempt, backoff::random());
+        attempt = attempt.saturating_add(1);
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// What etcd holds now, or why it cannot be told (`tailmill check`).
+pub(crate) async fn list_once(settings: &EtcdSettings) -> Result<FoundEtcd, String> {
+    let mut client = connect(settings).await?;
+    Ok(list(settings, &mut client).await?.found())
+}
+
+/// Lists and watches until something goes wrong; says what.
+async fn session(settings: &EtcdSettings, news: &watch::Sender<EtcdNews>) -> String {
+    match try_session(settings, news).await {
+        Ok(reason) | Err(reason) => reason,
+    }
+}
+
+async fn try_session(settings: &EtcdSettings, news: &watch::Sender<EtcdNews>) -> Result<String, String> {
+    let mut client = connect(settings).await?;
+    let mut view = list(settings, &mut client).await?;
+    let say = |view: &View| {
+        let fresh = EtcdNews { found: Some(view.found()), trouble: None };
+        news.send_if_modified(|news| {
+            let changed = *news != fresh;
+            *news = fresh;
+            changed
+        });
+    };
+    say(&view);
+    let options = || WatchOptions::new().with_start_revision(view.watch_from());
+    let mut watcher = client.watch_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let prefix = entries_prefix(settings);
+    let opened = watcher.watch(prefix, Some(options().with_prefix()));
+    let mut stream = within("watching", opened).await?;
+    if let Some(key) = array_key(settings) {
+        within("watching", stream.watch(key, Some(options()))).await?;
+    }
+    let mut progress = tokio::time::interval(PROGRESS_EVERY);
+    let mut last_heard = Instant::now();
+    loop {
+        let heard = tokio::select! {
+            message = stream.message() => {
+                last_heard = Instant::now();
+                match message {
+                    Ok(Some(response)) => heard(&response),
+                    Ok(None) => Heard::Ended,
+                    Err(error) => Heard::Failed(said("watching", &error)),
+                }
+            }
+            _ = progress.tick() => {
+                if last_heard.elapsed() > SILENCE_MAX {
+                    Heard::Silent
+                } else {
+                    match stream.request_progress().await {
+                        Ok(()) => continue,
+                        Err(error) => Heard::Failed(said("watching", &error)),
+                    }
+                }
+            }
+        };
+        match view.hear(heard) {
+            Then::Nothing => {}
+            Then::Changed => say(&view),
+            Then::ListAgain(reason) => return Ok(reason),
+        }
+    }
+}
+
+fn heard(response: &WatchResponse) -> Heard {
+    let revision = response.header().map_or(0, etcd_client::ResponseHeader::revision);
+    if response.canceled() {
+        let reason = response.cancel_reason().to_owned();
+        return Heard::Canceled { compact_revision: response.compact_revision(), reason };
+    }
+    if response.created() {
+        return Heard::Created;
+    }
+    if response.events().is_empty() {
+        return Heard::Progress { revision };
+    }
+    let change = |event: &etcd_client::Event| {
+        let kv = event.kv()?;
+        let value = (event.event_type() == EventType::Put).then(|| kv.value().into());
+        Some(Change { key: String::from_utf8_lossy(kv.key()).into_owned(), value })
+    };
+    Heard::Changes { revision, changes: response.events().iter().filter_map(change).collect() }
+}
+
+/// Both ranges as of one revision. Unary calls are not repeated at another endpoint by the client: the caller's next
+/// attempt does that.
+async fn list(settings: &EtcdSettings, client: &mut Client) -> Result<View, String> {
+    let mut kv = client.kv_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let prefix = entries_prefix(settings);
+    let response = within("listing", kv.get(prefix.as_str(), Some(GetOptions::new().with_prefix()))).await?;
+    let revision = response.header().map_or(0, etcd_client::ResponseHeader::revision);
+    let pair = |kv: &etcd_client::KeyValue| (String::from_utf8_lossy(kv.key()).into_owned(), Arc::from(kv.value()));
+    let mut pairs: Vec<(String, Arc<[u8]>)> = response.kvs().iter().map(pair).collect();
+    let array_key = array_key(settings);
+    if let Some(key) = &array_key {
+        let options = GetOptions::new().with_revision(revision);
+        let response = within("listing", kv.get(key.as_str(), Some(options))).await?;
+        pairs.extend(response.kvs().iter().map(pair));
+    }
+    Ok(View::listed(&prefix, array_key.as_deref(), revision, pairs))
+}
+
+fn entries_prefix(settings: &EtcdSettings) -> String {
+    format!("{}entries/", settings.prefix)
+}
+
+/// Asked again at every connection: a host's address may change.
+fn array_key(settings: &EtcdSettings) -> Option<String> {
+    settings.array_key.as_deref().map(classic::array_key)
+}
+
+async fn connect(settings: &EtcdSettings) -> Result<Client, String> {
+    let mut options = ConnectOptions::new()
+        .with_connect_timeout(REQUEST_MAX)
+        .with_keep_alive(PING_EVERY, PING_ANSWER_MAX)
+        .with_require_leader(true);
+    if let Some(user) = &settings.user {
+        options = options.with_user(user, password(settings)?);
+    }
+    if let Some(tls) = tls(settings)? {
+        options = options.with_tls(tls);
+    }
+    within("connecting", Client::connect(&settings.endpoints, Some(options))).await
+}
+
+fn password(settings: &EtcdSettings) -> Result<String, String> {
+    match (&settings.password, &settings.password_file) {
+        (Some(password), _) => Ok(password.reveal().to_owned()),
+        (None, Some(path)) => Ok(read(path)?.trim_end_matches(['\n', '\r']).to_owned()),
+        (None, None) => Err("there is no password for etcd.user".to_owned()),
+    }
+}
+
+fn tls(settings: &EtcdSettings) -> Result<Option<TlsOptions>, String> {
+    let Some(ca) = &settings.ca else { return Ok(None) };
+    let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(read(ca)?));
+    if let (Some(cert), Some(key)) = (&settings.cert, &settings.key) {
+        tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
+    }
+    Ok(Some(tls))
+}
+
+fn read(path: &std::path::Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("while reading {}: {error}", path.display()))
+}
+
+async fn within<T>(doing: &str, call: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, String> {
+    match timeout(REQUEST_MAX, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(said(doing, &error)),
+        Err(_) => Err(format!("while {doing}: no answer within {} s", REQUEST_MAX.as_secs())),
+    }
+}
+
+/// gRPC's own words without its wrapping.
+fn said(doing: &str, error: &etcd_client::Error) -> String {
+    match error {
+        etcd_client::Error::GRpcStatus(status) if !status.message().is_empty() => {
+            format!("while {doing}: {}", status.message())
+        }
+        other => {
+            let cause = std::error::Error::source(other).map(|cause| format!(": {cause}")).unwrap_or_default();
+            format!("while {doing}: {other}{cause}")
+        }
+    }
+}
