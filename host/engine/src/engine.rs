@@ -1,14 +1,19 @@
-//! The engine and how a module gets into it.
+//! The engine and how a module gets into it: cache, or scan, compile, store; then link.
 
+use crate::cache::Cache;
+use crate::digest::Digest;
 use crate::error::{EngineError, LoadError};
 use crate::module::Module;
+use crate::{compile, native, scan, settings, wrap};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+use wasmtime::component::Component;
 
 /// How an engine is made.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// How often the owner promises to call [`Engine::tick_epoch`]. A call is at most this much late when it is stopped.
+    /// How often the owner promises to call [`Engine::tick_epoch`]. A call is stopped at most this much late.
     pub epoch_every: Duration,
     /// Compile in a child process and keep the result. `None`: compile in this process, for tests and tools.
     pub cache: Option<CacheOptions>,
@@ -34,7 +39,7 @@ pub struct CacheOptions {
 /// What one compilation may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompileLimits {
-    /// CPU time, all threads together.
+    /// CPU time, all threads together. Whole seconds; a part of one counts as one.
     pub cpu: Duration,
     /// Address space.
     pub memory_bytes: u64,
@@ -48,24 +53,84 @@ impl CompileLimits {
         CompileLimits { cpu: Duration::from_secs(60), memory_bytes: 1 << 30, wall: Duration::from_secs(90) };
 }
 
+/// Where the compiled code of a module came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compiled {
+    /// From the cache.
+    Cached,
+    /// Compiled now, by a child. `not_stored`: why it could not be put into the cache; that costs the next start only.
+    Now {
+        /// The reason, if any.
+        not_stored: Option<String>,
+    },
+    /// Compiled now, in this process.
+    InProcess,
+}
+
 /// wasmtime with our settings. Clones are the same engine.
 #[derive(Clone)]
-pub struct Engine {}
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    wasmtime: wasmtime::Engine,
+    options: EngineOptions,
+    cache: Option<Cache>,
+}
 
 impl Engine {
-    /// Makes an engine.
-    pub fn new(_options: EngineOptions) -> Result<Engine, EngineError> {
-        todo!()
+    /// Makes an engine. With a cache its directory is made and looked over.
+    pub fn new(options: EngineOptions) -> Result<Engine, EngineError> {
+        let wasmtime =
+            wasmtime::Engine::new(&settings::config()).map_err(|error| EngineError::Wasmtime(format!("{error:#}")))?;
+        let open = |cache: &CacheOptions| {
+            Cache::open(&cache.dir, &wasmtime)
+                .map_err(|why| EngineError::Cache { dir: cache.dir.display().to_string(), why })
+        };
+        let cache = options.cache.as_ref().map(open).transpose()?;
+        Ok(Engine { shared: Arc::new(Shared { wasmtime, options, cache }) })
     }
 
     /// To be called every `epoch_every` by a thread of the owner: without it no call is ever stopped.
     pub fn tick_epoch(&self) {
-        todo!()
+        self.shared.wasmtime.increment_epoch();
+    }
+
+    /// How often [`Engine::tick_epoch`] is to be called.
+    pub fn epoch_every(&self) -> Duration {
+        self.shared.options.epoch_every
     }
 
     /// Checks, compiles (or takes from the cache) and links a component of one of the two worlds, or a core module, which is
-    /// wrapped first. The digest is that of the bytes as they are given.
-    pub fn load(&self, _wasm: &[u8]) -> Result<Module, LoadError> {
-        todo!()
+    /// wrapped first. The digest is that of the bytes as they are given. Takes milliseconds, or seconds to compile: not for a
+    /// thread that ships lines.
+    pub fn load(&self, wasm: &[u8]) -> Result<Module, LoadError> {
+        let digest = Digest::of(wasm);
+        let (component, compiled) = match self.cached(&digest) {
+            Some(component) => (component, Compiled::Cached),
+            None => self.compile(wasm, &digest)?,
+        };
+        Module::link(&component, digest, wasm.len(), compiled)
+    }
+
+    fn cached(&self, digest: &Digest) -> Option<Component> {
+        let compiled = self.shared.cache.as_ref()?.get(digest)?;
+        native::component(&self.shared.wasmtime, &compiled).ok()
+    }
+
+    fn compile(&self, wasm: &[u8], digest: &Digest) -> Result<(Component, Compiled), LoadError> {
+        let found = wrap::seen_as_component(wasm, scan::scan(wasm)?)?;
+        found.world()?;
+        found.check_imports()?;
+        let refused = |error: wasmtime::Error| LoadError::Compile(format!("{error:#}"));
+        let (Some(cache), Some(options)) = (&self.shared.cache, &self.shared.options.cache) else {
+            let component = Component::new(&self.shared.wasmtime, wrap(wasm)?).map_err(refused)?;
+            return Ok((component, Compiled::InProcess));
+        };
+        let compiled = compile::in_child(&options.compiler, wasm, &options.limits)?;
+        let component = native::component(&self.shared.wasmtime, &compiled).map_err(refused)?;
+        let not_stored = cache.put(digest, &compiled).err().map(|error| error.to_string());
+        Ok((component, Compiled::Now { not_stored }))
     }
 }

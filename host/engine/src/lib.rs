@@ -5,6 +5,8 @@
 //!
 //! In reading order:
 
+#![deny(unsafe_code)] // one exception, with its proof: `native`; and what wasmtime's derives write: `wit`
+
 pub mod answer; // what a filter said, checked
 pub mod limits; // what a filter may use
 
@@ -12,17 +14,39 @@ pub use answer::{Answer, Column, Fault, FaultKind, Header, Lines, Mask, Outcome,
 pub use limits::Limits;
 
 mod digest;
+mod error;
 mod surroundings; // what a filter may ask, and what it said
 pub use digest::{Digest, NotADigest};
+pub use error::{EngineError, LoadError};
 pub use surroundings::{HostNotes, Origin, Surroundings};
 
+mod engine; // bytes -> module, by way of:
+mod scan; // what can be known without compiling
+mod wrap; // core module -> component
 mod compile; // in a child process, under limits
-mod engine; // bytes -> module
-mod error;
-mod instance; // lines -> answers
-mod module; // module -> instance
+mod memfile;
+mod settings; // of wasmtime
+mod cache; // of compiled modules
+mod native; // the one unsafe line
 pub use compile::{ChildError, compile_child};
-pub use engine::{CacheOptions, CompileLimits, Engine, EngineOptions};
-pub use error::{EngineError, LoadError};
-pub use instance::Instance;
+pub use engine::{CacheOptions, CompileLimits, Compiled, Engine, EngineOptions};
+pub use scan::{BODY_BYTES_MAX, FUNCTIONS_MAX, LOCALS_MAX, MODULE_BYTES_MAX, NESTING_MAX};
+pub use wrap::wrap;
+
+mod module; // module -> instance, by way of:
+mod contract; // host and origin interfaces
+mod notes; // what a guest says through them
+mod wasi; // stubs without authority
+mod store; // the one way a store is made
+mod start;
 pub use module::Module;
+
+mod instance; // lines -> answers, by way of:
+mod needles; // lines that never enter wasm
+mod pack; // lines as the guest gets them
+mod each_line; // the line lane
+mod check; // nothing is believed
+mod fault; // why a call did not come back
+#[allow(unsafe_code)]
+mod wit; // the contract as types
+pub use instance::Instance;

@@ -1,0 +1,123 @@
+;; The 46 functions of wasi_snapshot_preview1 for a filter: no files, no sockets, no arguments, no environment, a clock
+;; that counts, and a print for stdout and stderr. It has no memory and allocates nothing, so it works before a guest's
+;; runtime is up. Errno: 0 success, 8 badf, 76 notcapable.
+(module
+  (import "env" "memory" (memory 0))
+  (import "tailmill:filter/host@1.0.0" "print" (func $print (param i32 i32 i32)))
+  (import "tailmill:filter/host@1.0.0" "now" (func $now (result i64)))
+  (global $clock (mut i64) (i64.const 1000000000))
+  (global $random (mut i64) (i64.const 88172645463325252))
+
+  (func $none (param $count i32) (param $size i32) (result i32)
+    (i32.store (local.get $count) (i32.const 0))
+    (i32.store (local.get $size) (i32.const 0))
+    (i32.const 0))
+  (func (export "args_sizes_get") (param i32 i32) (result i32) (call $none (local.get 0) (local.get 1)))
+  (func (export "environ_sizes_get") (param i32 i32) (result i32) (call $none (local.get 0) (local.get 1)))
+  (func (export "args_get") (param i32 i32) (result i32) (i32.const 0))
+  (func (export "environ_get") (param i32 i32) (result i32) (i32.const 0))
+
+  (func (export "clock_res_get") (param i32 i32) (result i32)
+    (i64.store (local.get 1) (i64.const 1000))
+    (i32.const 0))
+  ;; Counts up a microsecond a call. The real-time clock (0) counts from the host's time.
+  (func (export "clock_time_get") (param $id i32) (param i64) (param $to i32) (result i32)
+    (global.set $clock (i64.add (global.get $clock) (i64.const 1000)))
+    (i64.store (local.get $to)
+      (if (result i64) (i32.eqz (local.get $id))
+        (then (i64.add (call $now) (global.get $clock)))
+        (else (global.get $clock))))
+    (i32.const 0))
+
+  ;; xorshift64: the same numbers in every instance.
+  (func (export "random_get") (param $to i32) (param $len i32) (result i32)
+    (local $x i64)
+    (block $done
+      (loop $next
+        (br_if $done (i32.eqz (local.get $len)))
+        (local.set $x (global.get $random))
+        (local.set $x (i64.xor (local.get $x) (i64.shl (local.get $x) (i64.const 13))))
+        (local.set $x (i64.xor (local.get $x) (i64.shr_u (local.get $x) (i64.const 7))))
+        (local.set $x (i64.xor (local.get $x) (i64.shl (local.get $x) (i64.const 17))))
+        (global.set $random (local.get $x))
+        (i64.store8 (local.get $to) (local.get $x))
+        (local.set $to (i32.add (local.get $to) (i32.const 1)))
+        (local.set $len (i32.sub (local.get $len) (i32.const 1)))
+        (br $next)))
+    (i32.const 0))
+
+  ;; iovecs are (pointer, length) pairs.
+  (func (export "fd_write") (param $fd i32) (param $iovs i32) (param $count i32) (param $written i32) (result i32)
+    (local $sum i32) (local $len i32)
+    (if (i32.gt_u (i32.sub (local.get $fd) (i32.const 1)) (i32.const 1))
+      (then (return (i32.const 8))))
+    (block $done
+      (loop $next
+        (br_if $done (i32.eqz (local.get $count)))
+        (local.set $len (i32.load offset=4 (local.get $iovs)))
+        (if (local.get $len)
+          (then
+            (call $print (local.get $fd) (i32.load (local.get $iovs)) (local.get $len))
+            (local.set $sum (i32.add (local.get $sum) (local.get $len)))))
+        (local.set $iovs (i32.add (local.get $iovs) (i32.const 8)))
+        (local.set $count (i32.sub (local.get $count) (i32.const 1)))
+        (br $next)))
+    (i32.store (local.get $written) (local.get $sum))
+    (i32.const 0))
+
+  ;; Every subscription fires at once: 48 bytes each in, 32 bytes each out (user data, errno 0, kind).
+  (func (export "poll_oneoff") (param $in i32) (param $out i32) (param $count i32) (param $fired i32) (result i32)
+    (i32.store (local.get $fired) (local.get $count))
+    (block $done
+      (loop $next
+        (br_if $done (i32.eqz (local.get $count)))
+        (i64.store (local.get $out) (i64.load (local.get $in)))
+        (i64.store offset=8 (local.get $out) (i64.const 0))
+        (i32.store8 offset=10 (local.get $out) (i32.load8_u offset=8 (local.get $in)))
+        (i64.store offset=16 (local.get $out) (i64.const 0))
+        (i64.store offset=24 (local.get $out) (i64.const 0))
+        (local.set $in (i32.add (local.get $in) (i32.const 48)))
+        (local.set $out (i32.add (local.get $out) (i32.const 32)))
+        (local.set $count (i32.sub (local.get $count) (i32.const 1)))
+        (br $next)))
+    (i32.const 0))
+
+  (func (export "sched_yield") (result i32) (i32.const 0))
+  (func (export "proc_exit") (param i32) unreachable)
+  (func (export "proc_raise") (param i32) (result i32) unreachable)
+
+  (func (export "fd_advise") (param i32 i64 i64 i32) (result i32) (i32.const 8))
+  (func (export "fd_allocate") (param i32 i64 i64) (result i32) (i32.const 8))
+  (func (export "fd_close") (param i32) (result i32) (i32.const 8))
+  (func (export "fd_datasync") (param i32) (result i32) (i32.const 8))
+  (func (export "fd_fdstat_get") (param i32 i32) (result i32) (i32.const 8))
+  (func (export "fd_fdstat_set_flags") (param i32 i32) (result i32) (i32.const 8))
+  (func (export "fd_fdstat_set_rights") (param i32 i64 i64) (result i32) (i32.const 8))
+  (func (export "fd_filestat_get") (param i32 i32) (result i32) (i32.const 8))
+  (func (export "fd_filestat_set_size") (param i32 i64) (result i32) (i32.const 8))
+  (func (export "fd_filestat_set_times") (param i32 i64 i64 i32) (result i32) (i32.const 8))
+  (func (export "fd_pread") (param i32 i32 i32 i64 i32) (result i32) (i32.const 8))
+  (func (export "fd_prestat_get") (param i32 i32) (result i32) (i32.const 8))
+  (func (export "fd_prestat_dir_name") (param i32 i32 i32) (result i32) (i32.const 8))
+  (func (export "fd_pwrite") (param i32 i32 i32 i64 i32) (result i32) (i32.const 8))
+  (func (export "fd_read") (param i32 i32 i32 i32) (result i32) (i32.const 8))
+  (func (export "fd_readdir") (param i32 i32 i32 i64 i32) (result i32) (i32.const 8))
+  (func (export "fd_renumber") (param i32 i32) (result i32) (i32.const 8))
+  (func (export "fd_seek") (param i32 i64 i32 i32) (result i32) (i32.const 8))
+  (func (export "fd_sync") (param i32) (result i32) (i32.const 8))
+  (func (export "fd_tell") (param i32 i32) (result i32) (i32.const 8))
+
+  (func (export "path_create_directory") (param i32 i32 i32) (result i32) (i32.const 76))
+  (func (export "path_filestat_get") (param i32 i32 i32 i32 i32) (result i32) (i32.const 76))
+  (func (export "path_filestat_set_times") (param i32 i32 i32 i32 i64 i64 i32) (result i32) (i32.const 76))
+  (func (export "path_link") (param i32 i32 i32 i32 i32 i32 i32) (result i32) (i32.const 76))
+  (func (export "path_open") (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32) (i32.const 76))
+  (func (export "path_readlink") (param i32 i32 i32 i32 i32 i32) (result i32) (i32.const 76))
+  (func (export "path_remove_directory") (param i32 i32 i32) (result i32) (i32.const 76))
+  (func (export "path_rename") (param i32 i32 i32 i32 i32 i32) (result i32) (i32.const 76))
+  (func (export "path_symlink") (param i32 i32 i32 i32 i32) (result i32) (i32.const 76))
+  (func (export "path_unlink_file") (param i32 i32 i32) (result i32) (i32.const 76))
+  (func (export "sock_accept") (param i32 i32 i32) (result i32) (i32.const 76))
+  (func (export "sock_recv") (param i32 i32 i32 i32 i32 i32) (result i32) (i32.const 76))
+  (func (export "sock_send") (param i32 i32 i32 i32 i32) (result i32) (i32.const 76))
+  (func (export "sock_shutdown") (param i32 i32) (result i32) (i32.const 76)))

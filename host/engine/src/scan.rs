@@ -1,0 +1,192 @@
+//! What can be known about a module without compiling it: its kind, its imports and exports, and whether it stays inside
+//! the limits that keep a compiler from blowing up. Only wasmparser reads the bytes here; nothing is run.
+
+use crate::answer::World;
+use crate::error::LoadError;
+use crate::wit;
+use std::collections::BTreeSet;
+use wasmparser::{Encoding, FunctionBody, Operator, Parser, Payload};
+
+/// Bytes of a module. A Python component has 18 MB.
+pub const MODULE_BYTES_MAX: usize = 64 << 20;
+/// Functions of all core modules in it: 200,000 tiny ones took a compiler 15 s and 1.1 GB.
+pub const FUNCTIONS_MAX: usize = 60_000;
+/// Bytes of one function's body.
+pub const BODY_BYTES_MAX: usize = 512 << 10;
+/// Blocks inside blocks: 5,000 loops over 2,000 locals, 84 KB, were not done after 60 s.
+pub const NESTING_MAX: usize = 500;
+/// Locals of one function.
+pub const LOCALS_MAX: usize = 5_000;
+/// Core modules and components inside a component.
+const PARTS_MAX: usize = 500;
+
+/// What the bytes are.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Scan {
+    pub(crate) is_component: bool,
+    /// Names on the outside: of a component its imports, of a core module the modules it imports from.
+    pub(crate) imports: BTreeSet<String>,
+    /// Names on the outside; of a core module each exported function.
+    pub(crate) exports: Vec<String>,
+    /// Core module only: it was built with component metadata inside.
+    pub(crate) has_metadata: bool,
+}
+
+/// Reads all of `wasm` once.
+pub(crate) fn scan(wasm: &[u8]) -> Result<Scan, LoadError> {
+    within("size in bytes", wasm.len(), MODULE_BYTES_MAX)?;
+    if !wasm.starts_with(b"\0asm") {
+        let why = if wasm.is_empty() { "it is empty" } else { "it does not start with \\0asm" };
+        return Err(LoadError::NotWasm { why: why.to_owned() });
+    }
+    let mut found = Scan { is_component: false, imports: BTreeSet::new(), exports: Vec::new(), has_metadata: false };
+    let mut tally = Tally::default();
+    let mut ended = false;
+    for payload in Parser::new(0).parse_all(wasm) {
+        let payload = payload.map_err(damaged)?;
+        ended = matches!(payload, Payload::End(_)) && tally.depth == 1;
+        tally.add(&payload)?;
+        if tally.depth == 1 {
+            outside(&payload, &mut found).map_err(damaged)?;
+        }
+    }
+    if !ended {
+        return Err(LoadError::NotWasm { why: "it ends too early".to_owned() });
+    }
+    Ok(found)
+}
+
+impl Scan {
+    /// Which world its exports name.
+    pub(crate) fn world(&self) -> Result<World, LoadError> {
+        let exports = |wanted: &str| {
+            self.exports.iter().any(|name| {
+                let interface = if self.is_component { name } else { name.split('#').next().unwrap_or(name) };
+                wit::interface_of(interface) == Some(wanted)
+            })
+        };
+        match () {
+            () if exports("batch") => Ok(World::Batch),
+            () if exports("line") => Ok(World::Line),
+            () => Err(LoadError::wrong_world(self.exports.clone())),
+        }
+    }
+
+    /// Refuses names that nothing here provides. Functions inside known interfaces are checked at linking.
+    pub(crate) fn check_imports(&self) -> Result<(), LoadError> {
+        let names: Vec<String> = self.imports.iter().filter(|name| !self.provides(name)).cloned().collect();
+        if names.is_empty() { Ok(()) } else { Err(LoadError::UnknownImport { names }) }
+    }
+
+    fn provides(&self, name: &str) -> bool {
+        let contract = matches!(wit::interface_of(name), Some("host" | "origin" | "types"));
+        let of_components = (self.is_component || self.has_metadata) && is_wasi(name);
+        contract || of_components || (!self.is_component && name == PREVIEW1)
+    }
+}
+
+/// The module that toolchains without components import their system calls from.
+pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
+
+/// Whether this is an interface of WASI 0.2.
+pub(crate) fn is_wasi(name: &str) -> bool {
+    name.starts_with("wasi:") && name.split_once('@').is_some_and(|(_, version)| version.starts_with("0.2."))
+}
+
+/// Notes what is visible from outside.
+fn outside(payload: &Payload<'_>, found: &mut Scan) -> wasmparser::Result<()> {
+    match payload {
+        Payload::Version { encoding, .. } => found.is_component = *encoding == Encoding::Component,
+        Payload::ComponentImportSection(section) => {
+            for import in section.clone() {
+                found.imports.insert(import?.name.name.to_owned());
+            }
+        }
+        Payload::ComponentExportSection(section) => {
+            for export in section.clone() {
+                found.exports.push(export?.name.name.to_owned());
+            }
+        }
+        Payload::ImportSection(section) => {
+            for import in section.clone().into_imports() {
+                found.imports.insert(import?.module.to_owned());
+            }
+        }
+        Payload::ExportSection(section) => {
+            for export in section.clone() {
+                found.exports.push(export?.name.to_owned());
+            }
+        }
+        Payload::CustomSection(section) if section.name().starts_with("component-type") => found.has_metadata = true,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// What has been seen so far, over all nested modules.
+#[derive(Default)]
+struct Tally {
+    depth: usize,
+    parts: usize,
+    functions: usize,
+}
+
+impl Tally {
+    fn add(&mut self, payload: &Payload<'_>) -> Result<(), LoadError> {
+        match payload {
+            Payload::Version { .. } => {
+                self.depth += 1;
+                self.parts += 1;
+                within("number of modules and components inside", self.parts, PARTS_MAX)
+            }
+            Payload::End(_) => {
+                self.depth = self.depth.saturating_sub(1);
+                Ok(())
+            }
+            Payload::FunctionSection(section) => {
+                self.functions = self.functions.saturating_add(section.count() as usize);
+                within("number of functions", self.functions, FUNCTIONS_MAX)
+            }
+            Payload::ComponentCanonicalSection(section) => {
+                self.functions = self.functions.saturating_add(section.count() as usize);
+                within("number of functions", self.functions, FUNCTIONS_MAX)
+            }
+            Payload::CodeSectionEntry(body) => check_body(body),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn check_body(body: &FunctionBody<'_>) -> Result<(), LoadError> {
+    within("size of a function in bytes", body.range().len(), BODY_BYTES_MAX)?;
+    let mut locals = 0usize;
+    for entry in body.get_locals_reader().map_err(damaged)? {
+        locals = locals.saturating_add(entry.map_err(damaged)?.0 as usize);
+        within("number of locals of a function", locals, LOCALS_MAX)?;
+    }
+    let mut operators = body.get_operators_reader().map_err(damaged)?;
+    let mut nesting = 0usize;
+    while !operators.eof() {
+        match operators.read().map_err(damaged)? {
+            Operator::Block { .. }
+            | Operator::Loop { .. }
+            | Operator::If { .. }
+            | Operator::TryTable { .. }
+            | Operator::Try { .. } => {
+                nesting += 1;
+                within("nesting of blocks in a function", nesting, NESTING_MAX)?;
+            }
+            Operator::End => nesting = nesting.saturating_sub(1),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn within(what: &'static str, found: usize, max: usize) -> Result<(), LoadError> {
+    if found <= max { Ok(()) } else { Err(LoadError::TooBig { what, found, max }) }
+}
+
+fn damaged(error: wasmparser::BinaryReaderError) -> LoadError {
+    LoadError::NotWasm { why: error.to_string() }
+}

@@ -1,0 +1,131 @@
+//! A core module becomes a component: the last step of a toolchain that knows nothing of components.
+//!
+//! A module built by a wit-bindgen carries its own metadata; another one gets that of a world made of the interfaces its
+//! exports name. System calls of WASI preview 1 are answered by an adapter of our own (`preview1.wat`), because the official
+//! one calls the guest's allocator before Go's runtime is up.
+
+use crate::error::LoadError;
+use crate::scan::{self, PREVIEW1, Scan};
+use crate::wit;
+use std::collections::BTreeSet;
+use wasm_encoder::{ExportKind, ExportSection, RawSection};
+use wasmparser::{ExternalKind, Parser, Payload};
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+
+const ADAPTER: &str = include_str!("preview1.wat");
+
+/// Interfaces of the contract that a filter can export.
+const EXPORTABLE: [&str; 5] = ["batch", "line", "ticks", "finish", "state"];
+
+/// The component of a core module; a component is given back as it is.
+pub fn wrap(wasm: &[u8]) -> Result<Vec<u8>, LoadError> {
+    let found = scan::scan(wasm)?;
+    if found.is_component {
+        return Ok(wasm.to_vec());
+    }
+    let renamed = rename(wasm, &found)?;
+    let core = renamed.as_deref().unwrap_or(wasm);
+    let found = if renamed.is_some() { scan::scan(core)? } else { found };
+    found.check_imports()?;
+    found.world()?;
+    encode(core, &found).map_err(|error| LoadError::Compile(format!("while wrapping the module: {error}")))
+}
+
+/// What [`Scan::world`] and [`Scan::check_imports`] will say of the component, without making it.
+pub(crate) fn seen_as_component(wasm: &[u8], found: Scan) -> Result<Scan, LoadError> {
+    if found.is_component || found.has_metadata {
+        return Ok(found);
+    }
+    match rename(wasm, &found)? {
+        Some(core) => scan::scan(&core),
+        None => Ok(found),
+    }
+}
+
+fn encode(core: &[u8], found: &Scan) -> Result<Vec<u8>, String> {
+    let mut core = core.to_vec();
+    if !found.has_metadata {
+        let interfaces: BTreeSet<&str> = found
+            .exports
+            .iter()
+            .filter_map(|name| wit::interface_of(name.split_once('#')?.0))
+            .filter(|interface| EXPORTABLE.contains(interface))
+            .collect();
+        embed(&mut core, &world_of("import host; import origin;", interfaces))?;
+    }
+    let mut encoder = ComponentEncoder::default().validate(true).module(&core).map_err(said)?;
+    if found.imports.contains(PREVIEW1) {
+        let mut adapter = wat::parse_str(ADAPTER).map_err(said)?;
+        embed(&mut adapter, &world_of("import host;", BTreeSet::new()))?;
+        encoder = encoder.adapter(PREVIEW1, &adapter).map_err(said)?;
+    }
+    encoder.encode().map_err(said)
+}
+
+/// The contract's text with one more world.
+fn world_of(imports: &str, exports: BTreeSet<&str>) -> String {
+    let exports: String = exports.iter().map(|name| format!("export {name}; ")).collect();
+    format!("{}\nworld wrapped {{ {imports} {exports} }}\n", wit::TEXT)
+}
+
+fn embed(core: &mut Vec<u8>, text: &str) -> Result<(), String> {
+    let mut resolve = Resolve::default();
+    let package = resolve.push_source("filter.wit", text).map_err(said)?;
+    let world = resolve.select_world(&[package], Some("wrapped")).map_err(said)?;
+    embed_component_metadata(core, &resolve, world, StringEncoding::UTF8).map_err(said)
+}
+
+/// An error with all of its causes.
+fn said(error: impl std::fmt::Display) -> String {
+    format!("{error:#}")
+}
+
+/// A language that cannot write `:`, `/` and `#` in a name exports `line_start`, `line_run` and `realloc`; this gives them the
+/// names of the contract. `None`: there is nothing to rename.
+fn rename(wasm: &[u8], found: &Scan) -> Result<Option<Vec<u8>>, LoadError> {
+    if found.has_metadata || !found.exports.iter().any(|name| plain_name(name).is_some()) || found.world().is_ok() {
+        return Ok(None);
+    }
+    let damaged = |error: wasmparser::BinaryReaderError| LoadError::NotWasm { why: error.to_string() };
+    let mut renamed = wasm_encoder::Module::new();
+    for payload in Parser::new(0).parse_all(wasm) {
+        let payload = payload.map_err(damaged)?;
+        if let Payload::ExportSection(section) = &payload {
+            let mut exports = ExportSection::new();
+            for export in section.clone() {
+                let export = export.map_err(damaged)?;
+                let name = plain_name(export.name).unwrap_or_else(|| export.name.to_owned());
+                exports.export(&name, kind_of(export.kind)?, export.index);
+            }
+            renamed.section(&exports);
+        } else if let Some((id, range)) = payload.as_section() {
+            renamed.section(&RawSection { id, data: &wasm[range] });
+        }
+    }
+    Ok(Some(renamed.finish()))
+}
+
+fn plain_name(name: &str) -> Option<String> {
+    if name == "realloc" {
+        return Some("cabi_realloc".to_owned());
+    }
+    let (after, name) = match name.strip_prefix("post_") {
+        Some(rest) => ("cabi_post_", rest),
+        None => ("", name),
+    };
+    let (interface, function) = name.split_once('_')?;
+    let known = EXPORTABLE.contains(&interface)
+        && matches!(function, "start" | "run" | "every_ms" | "tick" | "flush" | "save" | "load");
+    known.then(|| format!("{after}{}{interface}@{}#{}", wit::PACKAGE, wit::VERSION, function.replace('_', "-")))
+}
+
+fn kind_of(kind: ExternalKind) -> Result<ExportKind, LoadError> {
+    match kind {
+        ExternalKind::Func => Ok(ExportKind::Func),
+        ExternalKind::Table => Ok(ExportKind::Table),
+        ExternalKind::Memory => Ok(ExportKind::Memory),
+        ExternalKind::Global => Ok(ExportKind::Global),
+        other => Err(LoadError::NotWasm { why: format!("an export of the unexpected kind {other:?}") }),
+    }
+}

@@ -1,0 +1,15 @@
+//! Tests of the engine through its public interface. Guests are written as WebAssembly text (`guests`), so no toolchain is
+//! needed. One binary: linking wasmtime takes long.
+
+mod guests; // how a guest is written
+mod support; // engines, limits, lines
+
+mod answers; // what comes out of both lanes
+mod broken; // answers that do not add up
+mod cache; // compile child and cache
+mod holding; // lines held back, ticks, flush, state
+mod hostile; // guests that mean harm
+mod limits; // each limit obeyed and violated
+mod loading; // what may be loaded and what not
+mod needles; // lines that never enter wasm
+mod surroundings; // host, origin, WASI
