@@ -34,7 +34,7 @@ impl Agent {
         agent.set("kafka", "brokers", vec![kafka.brokers()]);
         agent.set("entries", "dir", entries).set("modules", "dir", modules);
         let listen = format!("127.0.0.1:{}", agent.admin);
-        agent.set("admin", "listen", listen);
+        agent.set("admin", "listen", listen).set("log", "format", "json");
         agent
     }
 
@@ -166,6 +166,17 @@ impl Agent {
     /// Waits until its log says something, counted from its first start.
     pub fn until_log(&mut self, text: &str) {
         self.until(&format!("the log says {text:?}"), |agent| agent.log().contains(text).then_some(()));
+    }
+
+    /// The summary that it logged when it stopped last.
+    pub fn summary(&self) -> Value {
+        let log = self.log();
+        let found = log.lines().rev().find_map(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            let text = line.get("summary").or_else(|| line.get("fields")?.get("summary"))?;
+            serde_json::from_str(text.as_str()?).ok()
+        });
+        found.unwrap_or_else(|| panic!("no summary in the log\n{}", self.report()))
     }
 
     /// Everything it has logged since its first start.

@@ -18,3 +18,5 @@ pub mod logfile; // a program that writes and rotates its log
 pub mod topic; // what arrived
 pub mod oracle; // what should have arrived, and whether it did
 pub mod agent; // the real `tailmill run`
+pub mod guests; // modules written by hand, most of them hostile
+pub mod scene; // what most tests do with all of these

@@ -30,7 +30,7 @@ impl Shard {
     }
 
     /// Streams whose filters can save their state get a new resume point, at a batch boundary.
-    fn take_snapshots(&mut self) {
+    pub(super) fn take_snapshots(&mut self) {
         for (_, stream) in self.streams.iter_mut() {
             if !stream.dirty || !stream.chain.is_idle() || !stream.chain.wants_snapshots() {
                 continue;

@@ -21,6 +21,7 @@ mod schedule; // whose turn it is
 mod services; // what a shard lends its streams
 mod shard; // the thread: commands, turns, reports, timers
 mod step_over; // lines that a person decided to leave out
+mod opening; // a file becomes a stream
 mod stream; // one file of one entry on its way
 mod streams;
 mod turn; // one turn of a stream // where a shard keeps its streams

@@ -46,6 +46,11 @@ impl Recovery {
     pub(super) fn is_active(&self) -> bool {
         !self.failed.is_empty()
     }
+
+    /// Records that are not through yet.
+    pub(super) fn len(&self) -> usize {
+        self.failed.len()
+    }
 }
 
 impl Stream {

@@ -4,23 +4,22 @@
 //! wait for the next of these, and that never longer than [`WAIT_MAX`].
 
 use super::account;
-use super::command::{Opening, ShardCommand, ShardReport, StopSummary};
+use super::command::{ShardCommand, ShardReport, StopSummary};
 use super::schedule::Schedule;
 use super::services::{Services, ShardSettings};
 use super::stream::{Life, Stream};
 use super::streams::{StreamIx, Streams};
 use super::turn::Turn;
-use crate::checkpoint::{CommitMessage, Progress, ResumePoint};
+use crate::checkpoint::CommitMessage;
 use crate::deliver::Report;
-use crate::filter::{ArmedChain, Chain, StreamFacts};
+use crate::filter::ArmedChain;
 use crate::model::EntryName;
 use crate::observe::Board;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use std::collections::VecDeque;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tailmill_tail::{Evidence, Reader, StreamKey};
+use tailmill_tail::StreamKey;
 
 /// The longest wait when there is nothing to do.
 const WAIT_MAX: Duration = Duration::from_millis(250);
@@ -162,71 +161,6 @@ impl Shard {
             stream.next_armed = Some(armed.clone());
             self.schedule.ready(ix);
         }
-    }
-
-    /// Begins to read a file, where its record says.
-    fn open(&mut self, opening: Opening) {
-        let Opening { opened, record, armed } = opening;
-        let (from, evidence) = match &record {
-            Some(record) => (record.resume.offset(), record.evidence),
-            None => (opened.start, Evidence::default()),
-        };
-        let framing = armed.entry.framing.clone();
-        let reader = match Reader::new(opened.file, from, evidence, framing) {
-            Ok(reader) => reader,
-            Err(error) => {
-                let message = format!("while opening {} at offset {from}: {error}", opened.path.display());
-                tracing::error!(entry = %armed.entry.name, "{message}");
-                let now_ms = self.services.now_ms();
-                self.services.ledger(&armed.entry.name).error(now_ms, &message);
-                return;
-            }
-        };
-        let now = Instant::now();
-        let batch_lines_max = self.services.settings.batch_lines;
-        let ix = self.streams.insert(|ix| {
-            let facts = StreamFacts { stream_id: ix, path: opened.path.as_os_str().as_bytes().into() };
-            let chain = Chain::new(armed.clone(), facts);
-            let progress = Progress::new(from, reader.evidence());
-            Stream {
-                key: opened.key,
-                ix,
-                incarnation: 0,
-                chain,
-                progress,
-                next_armed: None,
-                place: opened.place,
-                path: opened.path,
-                home: opened.home,
-                reader,
-                life: Life::Reading,
-                rest: VecDeque::new(),
-                step_over: record.as_ref().map(|record| record.step_over.iter().copied().collect()).unwrap_or_default(),
-                unsent: VecDeque::new(),
-                recovery: Default::default(),
-                partition: record.as_ref().and_then(|record| record.partition.clone()),
-                predecessor: opened.predecessor,
-                stuck: None,
-                outstanding: 0,
-                dirty: true,
-                read: Default::default(),
-                settled: Default::default(),
-                at_end: false,
-                partial_bytes: 0,
-                caught_up_at: now,
-                quiet_since: None,
-                batch_lines: batch_lines_max,
-                batch_lines_max,
-                snapshot_at: now,
-                armed,
-            }
-        });
-        if let Some(stream) = self.streams.get_mut(ix)
-            && let Some(ResumePoint::Snapshot { offset, stages }) = record.map(|record| record.resume)
-        {
-            stream.restore(offset, stream.reader.evidence(), stages);
-        }
-        self.schedule.ready(ix);
     }
 
     /// One stream's turn, and what follows from how it ended.
@@ -386,6 +320,7 @@ impl Shard {
                 self.settle(report);
             }
         }
+        self.take_snapshots();
         self.commit_marks(true);
         self.publish();
         let unsent: u64 = self.streams.iter().map(|(_, stream)| stream.unsent_records()).sum();

@@ -86,8 +86,6 @@ pub(super) struct Stream {
     /// Lines of a batch: follows the cost of the filters, up to `batch_lines_max`.
     pub batch_lines: usize,
     pub batch_lines_max: usize,
-    /// When the last snapshot was taken.
-    pub snapshot_at: Instant,
 }
 
 impl Stream {
@@ -148,9 +146,9 @@ impl Stream {
         StreamSnapshot { entry: self.entry().clone(), path, read: position, mark: self.mark(), size, state }
     }
 
-    /// Records that wait to be sent.
+    /// Records that wait to be sent, or to be sent again.
     pub(super) fn unsent_records(&self) -> u64 {
-        self.unsent.iter().map(|outgoing| outgoing.set.len() as u64).sum()
+        self.unsent.iter().map(|outgoing| outgoing.set.len() as u64).sum::<u64>() + self.recovery.len() as u64
     }
 
     /// The record that the store keeps.

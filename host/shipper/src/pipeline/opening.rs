@@ -1,0 +1,112 @@
+//! A file becomes a stream, at the place that its record says.
+
+use super::command::{Opening, ShardReport};
+use super::recovery::Recovery;
+use super::shard::Shard;
+use super::stream::{Life, Stream, known_file};
+use super::streams::StreamIx;
+use crate::checkpoint::{Progress, ResumePoint, StreamRecord};
+use crate::filter::{ArmedChain, Chain, StreamFacts};
+use crate::model::LineCount;
+use std::collections::VecDeque;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+use tailmill_tail::{Evidence, FileKey, Reader, StreamKey};
+
+/// What a new stream starts with beside its record.
+struct Beginning {
+    key: StreamKey,
+    place: FileKey,
+    path: PathBuf,
+    predecessor: Option<StreamKey>,
+    armed: Arc<ArmedChain>,
+    batch_lines_max: usize,
+}
+
+impl Shard {
+    /// Begins to read a file. One that cannot be read is given back, to be looked at again at the next scan.
+    pub(super) fn open(&mut self, opening: Opening) {
+        let Opening { opened, record, armed } = opening;
+        let now_ms = self.services.now_ms();
+        let record = record.unwrap_or_else(|| StreamRecord {
+            entry: opened.key.entry.to_string(),
+            file: opened.key.file,
+            path: opened.path.clone(),
+            home: opened.home.clone(),
+            place: opened.place,
+            evidence: Evidence::default(),
+            resume: ResumePoint::Position { offset: opened.start },
+            partition: None,
+            finished: false,
+            updated_ms: now_ms,
+            blocked: None,
+            step_over: Vec::new(),
+        });
+        let from = record.resume.offset();
+        let reader = match Reader::new(opened.file, from, record.evidence, armed.entry.framing.clone()) {
+            Ok(reader) => reader,
+            Err(error) => {
+                let message = format!("while opening {} at offset {from}: {error}", opened.path.display());
+                tracing::error!(entry = %armed.entry.name, "{message}");
+                self.services.ledger(&armed.entry.name).error(now_ms, &message);
+                let known = known_file(&opened.key, &record);
+                (self.links.report)(ShardReport::Closed { known, record: Box::new(record) });
+                return;
+            }
+        };
+        let beginning = Beginning {
+            key: opened.key,
+            place: opened.place,
+            path: opened.path,
+            predecessor: opened.predecessor,
+            armed,
+            batch_lines_max: self.services.settings.batch_lines,
+        };
+        let snapshot = match &record.resume {
+            ResumePoint::Snapshot { offset, stages } => Some((*offset, stages.clone())),
+            ResumePoint::Position { .. } => None,
+        };
+        let ix = self.streams.insert(|ix| new_stream(ix, beginning, record, reader));
+        if let (Some((offset, stages)), Some(stream)) = (snapshot, self.streams.get_mut(ix)) {
+            stream.restore(offset, stream.reader.evidence(), stages);
+        }
+        self.schedule.ready(ix);
+    }
+}
+
+fn new_stream(ix: StreamIx, beginning: Beginning, record: StreamRecord, reader: Reader) -> Stream {
+    let facts = StreamFacts { stream_id: ix, path: beginning.path.as_os_str().as_bytes().into() };
+    Stream {
+        key: beginning.key,
+        ix,
+        incarnation: 0,
+        chain: Chain::new(beginning.armed.clone(), facts),
+        progress: Progress::new(reader.position(), reader.evidence()),
+        armed: beginning.armed,
+        next_armed: None,
+        place: beginning.place,
+        path: beginning.path,
+        home: record.home,
+        reader,
+        life: Life::Reading,
+        rest: VecDeque::new(),
+        step_over: record.step_over.into_iter().collect(),
+        unsent: VecDeque::new(),
+        recovery: Recovery::default(),
+        partition: record.partition,
+        predecessor: beginning.predecessor,
+        stuck: None,
+        outstanding: 0,
+        dirty: true,
+        read: LineCount::default(),
+        settled: LineCount::default(),
+        at_end: false,
+        partial_bytes: 0,
+        caught_up_at: Instant::now(),
+        quiet_since: None,
+        batch_lines: beginning.batch_lines_max,
+        batch_lines_max: beginning.batch_lines_max,
+    }
+}

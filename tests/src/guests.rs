@@ -1,0 +1,112 @@
+//! Small modules written by hand: ones that behave and ones that do not. Core modules; the agent wraps them.
+//!
+//! Memory of each: answers at 1024, what the host passes in from 65536 on (nothing of it outlives a call).
+
+const LINE: &str = "tailmill:filter/line@1.0.0";
+const BATCH: &str = "tailmill:filter/batch@1.0.0";
+
+/// A module of the line world with this body of `run`; `$data` and `$len` are the line. The answer is what lies at 1024
+/// (`{ok: 0, 4: verdict keep 0 | drop 1 | replace 2, 8: pointer, 12: length}`), all zeros (keep) at first.
+pub fn line_world(run: &str) -> Vec<u8> {
+    line_world_starting(run, "")
+}
+
+/// The same with a body of `start`.
+pub fn line_world_starting(run: &str, start: &str) -> Vec<u8> {
+    let signature = "(param $data i32) (param $len i32) (result i32)";
+    module(LINE, signature, run, start)
+}
+
+/// A module of the batch world with this body of `run`. The answer is what lies at 1024 (`{ok: 0, 8: outcome keep-all 0 |
+/// drop-all 1 | keep 2 | emit 3, 12: pointer, 16: length of the mask}`), all zeros (keep all, hold nothing) at first.
+pub fn batch_world(run: &str) -> Vec<u8> {
+    let six = "(param $data i32) (param $len i32) (param i32 i32 i32 i32)";
+    module(BATCH, &format!("(param $first i64) {six} (result i32)"), run, "")
+}
+
+fn module(interface: &str, run_signature: &str, run: &str, start: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(module
+            (memory (export "memory") 34)
+            (global $next (mut i32) (i32.const 65536))
+            (func (export "cabi_realloc") (param $old i32) (param i32) (param $align i32) (param $size i32) (result i32)
+                (local $at i32)
+                (local.set $at
+                    (i32.and
+                        (i32.sub (i32.add (global.get $next) (local.get $align)) (i32.const 1))
+                        (i32.sub (i32.const 0) (local.get $align))))
+                (global.set $next (i32.add (local.get $at) (local.get $size)))
+                (local.get $at))
+            (func $forget (global.set $next (i32.const 65536)))
+            (func (export "{interface}#start") (param i32 i32) (result i32)
+                (call $forget)
+                {start}
+                (i32.const 1024))
+            (func $run (export "{interface}#run") {run_signature}
+                (call $forget)
+                {run}
+                (i32.const 1024)))"#
+    );
+    wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+/// Keeps every line.
+pub fn keep() -> Vec<u8> {
+    line_world("")
+}
+
+/// Drops every line.
+pub fn drop_all() -> Vec<u8> {
+    line_world("(i32.store8 offset=4 (i32.const 1024) (i32.const 1))")
+}
+
+/// Modules that do harm on every call, by what they do.
+pub fn hostile() -> Vec<(&'static str, Vec<u8>)> {
+    let never = "(loop $again (br $again))";
+    let eat = "(loop $again
+        (drop (memory.grow (i32.const 16)))
+        (memory.fill (i32.const 0) (i32.const 7) (i32.const 65536))
+        (br_if $again (i32.lt_u (memory.size) (i32.const 60000)))
+        (br $again))";
+    vec![
+        ("loops", line_world(never)),
+        ("loops in a batch", batch_world(never)),
+        ("leaks and loops", line_world(eat)),
+        (
+            "leaks and crashes",
+            line_world("(if (i32.eq (memory.grow (i32.const 1024)) (i32.const -1)) (then unreachable))"),
+        ),
+        ("crashes", line_world("unreachable")),
+        ("crashes in a batch", batch_world("unreachable")),
+        ("recurses", line_world("(drop (call $run (local.get $data) (local.get $len)))")),
+        (
+            "lies about where its answer lies",
+            line_world(
+                "(i32.store8 offset=4 (i32.const 1024) (i32.const 2))
+                 (i32.store offset=8 (i32.const 1024) (i32.const -65536))
+                 (i32.store offset=12 (i32.const 1024) (i32.const 65535))",
+            ),
+        ),
+        (
+            "answers with all of its memory",
+            line_world(
+                "(drop (memory.grow (i32.const 900)))
+                 (i32.store8 offset=4 (i32.const 1024) (i32.const 2))
+                 (i32.store offset=12 (i32.const 1024) (i32.shl (memory.size) (i32.const 16)))",
+            ),
+        ),
+        ("gives a verdict that there is not", line_world("(i32.store8 offset=4 (i32.const 1024) (i32.const 77))")),
+        (
+            "gives a mask that is too short",
+            batch_world(
+                "(i32.store8 offset=8 (i32.const 1024) (i32.const 2)) (i32.store offset=12 (i32.const 1024) (i32.const 2048))",
+            ),
+        ),
+        (
+            "gives an error that is no text",
+            line_world(
+                "(i32.store8 (i32.const 1024) (i32.const 1)) (i32.store offset=8 (i32.const 1024) (i32.const 4096))",
+            ),
+        ),
+    ]
+}

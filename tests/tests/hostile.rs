@@ -1,0 +1,139 @@
+//! Modules that loop, leak, crash and lie beside a good entry on the same shard: the good one never notices, and the
+//! policy decides about the lines of the bad one.
+
+use serde_json::{Value, json};
+use tailmill_tests::agent::Agent;
+use tailmill_tests::guests;
+use tailmill_tests::kafka::Kafka;
+use tailmill_tests::lines::{self, Style};
+use tailmill_tests::oracle::Expected;
+use tailmill_tests::scene::{arrival, arrives_once, balances, entry, filtered, log};
+use tailmill_tests::topic::Tap;
+
+/// A hostile module as the only filter of an entry.
+fn hostile(policy: &str) -> Value {
+    json!([{ "use": "bad", "on_error": policy, "timeout_ms": 20, "memory_mib": 16, "stateless": true }])
+}
+
+#[test]
+fn beside_a_hostile_module_a_good_entry_loses_nothing_and_no_line_of_the_bad_one_is_lost() {
+    let kafka = Kafka::shared();
+    for (name, module) in guests::hostile() {
+        println!("a module that {name}");
+        let [good, bad] = ["good", "bad"].map(|name| kafka.topic(name, 1));
+        let mut agent = Agent::new(kafka);
+        // One shard: they cannot get out of each other's way.
+        agent.set("agent", "shards", 1);
+        let (mut to_good, mut to_bad) = (log(&agent, "good", Style::Access, 1), log(&agent, "bad", Style::Access, 2));
+        to_good.write(20_000);
+        to_bad.write(20);
+        let grep = json!([{ "use": "grep", "with": { "exclude": "healthz" } }]);
+        agent.stock("grep").module("bad", &module);
+        agent.entry("good", &filtered(entry(&agent, "good.log", &good), grep));
+        agent.entry("bad", &filtered(entry(&agent, "bad.log", &bad), hostile("pass")));
+        agent.start();
+        let keep = |line: &[u8]| memchr::memmem::find(line, b"healthz").is_none();
+        let explain = |agent: &Agent| format!("beside a module that {name}\n{}", agent.report());
+        let verdict = arrival(&Expected::all([&to_bad]), &mut Tap::open(kafka, &bad), &agent);
+        verdict.assert_once(|| explain(&agent));
+        to_good.write(5_000);
+        let expected = Expected::those([&to_good], keep);
+        arrives_once(&expected, &mut Tap::open(kafka, &good), &mut agent);
+        balances(&agent, "good", &expected);
+    }
+}
+
+#[test]
+fn a_block_policy_holds_the_stream_until_the_module_is_replaced() {
+    let kafka = Kafka::shared();
+    let [good, bad] = ["good", "bad"].map(|name| kafka.topic(name, 1));
+    let mut agent = Agent::new(kafka);
+    agent.set("agent", "shards", 1);
+    let (mut to_good, mut to_bad) = (log(&agent, "good", Style::Json, 1), log(&agent, "bad", Style::Json, 2));
+    to_bad.write(500);
+    agent.module("bad", &guests::line_world("unreachable")).entry("good", &entry(&agent, "good.log", &good));
+    agent.entry("bad", &filtered(entry(&agent, "bad.log", &bad), hostile("block")));
+    agent.start();
+    agent.until("the stream is blocked, loudly", |agent| {
+        let (code, body) = agent.get("/readyz")?;
+        (code == 503 && body.contains("bad")).then_some(())
+    });
+    to_good.write(10_000);
+    arrival(&Expected::all([&to_good]), &mut Tap::open(kafka, &good), &agent).assert_once(|| agent.report());
+    assert_eq!(Tap::open(kafka, &bad).to_end().len(), 0);
+    agent.module("bad", &guests::keep());
+    arrives_once(&Expected::all([&to_bad]), &mut Tap::open(kafka, &bad), &mut agent);
+}
+
+/// Fails on every line that holds `7:` as the end of its number: about a tenth of them.
+fn picky() -> Vec<u8> {
+    guests::line_world(
+        r#"(local $i i32)
+        (loop $next
+            (if (i32.and
+                    (i32.eq (i32.load8_u (i32.add (local.get $data) (local.get $i))) (i32.const 55))
+                    (i32.eq (i32.load8_u offset=1 (i32.add (local.get $data) (local.get $i))) (i32.const 58)))
+                (then unreachable))
+            (local.set $i (i32.add (local.get $i) (i32.const 1)))
+            (br_if $next (i32.lt_u (local.get $i) (i32.sub (local.get $len) (i32.const 1)))))"#,
+    )
+}
+
+#[test]
+fn the_policy_meets_the_guilty_lines_only() {
+    let kafka = Kafka::shared();
+    let guilty = |line: &[u8]| memchr::memmem::find(line, b"7:").is_some();
+    for policy in ["drop", "pass", "dead-letter"] {
+        let [topic, dead] = ["picky", "dead"].map(|name| kafka.topic(name, 1));
+        let mut agent = Agent::new(kafka);
+        let mut file = log(&agent, "app", Style::Json, 1);
+        file.write(600);
+        let mut entry = filtered(entry(&agent, "app.log", &topic), hostile(policy));
+        if policy == "dead-letter" {
+            entry["dead_letter_topic"] = json!(dead);
+        }
+        agent.module("bad", &picky()).entry("app", &entry);
+        agent.start();
+        let lines = file.numbers().map(|number| lines::line(Style::Json, 1, number));
+        let wrong = lines.filter(|line| guilty(line)).count();
+        assert!(wrong > 30, "{wrong} guilty lines");
+        let innocent = Expected::those([&file], |line| policy == "pass" || !guilty(line));
+        let mut tap = Tap::open(kafka, &topic);
+        arrival(&innocent, &mut tap, &agent);
+        let mut to_dead = Tap::open(kafka, &dead);
+        if policy == "dead-letter" {
+            let all_guilty = Expected::those([&file], guilty);
+            arrival(&all_guilty, &mut to_dead, &agent).assert_once(|| agent.report());
+            for record in to_dead.records() {
+                assert!(!record.headers.is_empty(), "a dead letter says why");
+            }
+        }
+        agent.stop_cleanly();
+        innocent.judge(tap.to_end(), tailmill_tests::oracle::Content::Same).assert_once(|| agent.report());
+        let said = &agent.summary()["entries"]["app"];
+        assert_eq!(said["balanced"], json!(true), "{policy}: {said}");
+        let dropped: u64 =
+            said["dropped"].as_object().into_iter().flatten().filter_map(|(_, n)| n["lines"].as_u64()).sum();
+        assert_eq!(dropped, if policy == "drop" { wrong as u64 } else { 0 }, "{policy}: {said}");
+    }
+}
+
+#[test]
+fn a_module_that_never_finishes_its_start_keeps_only_its_own_entry_out() {
+    let kafka = Kafka::shared();
+    let [good, bad] = ["good", "bad"].map(|name| kafka.topic(name, 1));
+    let mut agent = Agent::new(kafka);
+    let mut to_good = log(&agent, "good", Style::Json, 1);
+    to_good.write(1_000);
+    agent.entry("good", &entry(&agent, "good.log", &good));
+    agent.start();
+    // Later than the start: a configuration that is bad at the start is refused as a whole.
+    agent.module("bad", &guests::line_world_starting("", "(loop $again (br $again))"));
+    agent.entry("bad", &filtered(entry(&agent, "bad.log", &bad), hostile("pass")));
+    agent.until("the problem is shown", |agent| {
+        let (code, body) = agent.get("/readyz")?;
+        (code == 503 && body.contains("bad")).then_some(())
+    });
+    to_good.write(1_000);
+    arrives_once(&Expected::all([&to_good]), &mut Tap::open(kafka, &good), &mut agent);
+}

@@ -1,0 +1,103 @@
+//! What the agent says of itself, compared with what the files and Kafka say.
+
+use serde_json::json;
+use tailmill_tests::agent::Agent;
+use tailmill_tests::kafka::Kafka;
+use tailmill_tests::lines::Style;
+use tailmill_tests::oracle::Expected;
+use tailmill_tests::scene::{arrival, entry, filtered, log};
+use tailmill_tests::topic::Tap;
+
+#[test]
+fn metrics_and_status_hold_the_loss_equation_of_each_entry_as_the_oracle_finds_it() {
+    let kafka = Kafka::shared();
+    let [web, app] = ["web", "app"].map(|name| kafka.topic(name, 2));
+    let mut agent = Agent::new(kafka);
+    let (mut access, mut json) = (log(&agent, "access", Style::Access, 1), log(&agent, "app", Style::Json, 2));
+    access.write(8_000);
+    json.write(3_000);
+    let grep = json!([{ "use": "grep", "with": { "exclude": "healthz" } }]);
+    agent.stock("grep").entry("web", &filtered(entry(&agent, "access.log", &web), grep));
+    agent.entry("app", &entry(&agent, "app.log", &app));
+    agent.start();
+    let from_web = Expected::those([&access], |line| memchr::memmem::find(line, b"healthz").is_none());
+    let from_app = Expected::all([&json]);
+    arrival(&from_web, &mut Tap::open(kafka, &web), &agent).assert_once(|| agent.report());
+    arrival(&from_app, &mut Tap::open(kafka, &app), &agent).assert_once(|| agent.report());
+
+    for (name, expected) in [("web", &from_web), ("app", &from_app)] {
+        let label = format!("entry=\"{name}\"");
+        let metric = |agent: &Agent, term: &str| agent.metric(&format!("tailmill_{term}_total"), &label) as u64;
+        agent.until("everything is counted", |agent| {
+            (metric(agent, "delivered_lines") == expected.delivered.0).then_some(())
+        });
+        assert_eq!(metric(&agent, "delivered_bytes"), expected.delivered.1);
+        assert_eq!((metric(&agent, "filtered_lines"), metric(&agent, "filtered_bytes")), expected.filtered);
+        assert_eq!(metric(&agent, "read_lines"), expected.delivered.0 + expected.filtered.0);
+        assert_eq!(agent.metric("tailmill_pending_lines", &label), 0.0);
+        let status = agent.status();
+        let entry = status["entries"].as_array().unwrap().iter().find(|entry| entry["name"] == name).unwrap();
+        assert_eq!(entry["loss"]["balanced"], json!(true), "{entry}");
+        assert_eq!(entry["loss"]["delivered"]["lines"], json!(expected.delivered.0), "{entry}");
+        assert_eq!(entry["lag_bytes"], json!(0), "{entry}");
+    }
+    let (_, metrics) = agent.get("/metrics").unwrap();
+    assert!(metrics.ends_with("# EOF\n"), "OpenMetrics ends with EOF");
+    agent.stop_cleanly();
+    assert_eq!(agent.summary()["total"]["balanced"], json!(true));
+}
+
+#[test]
+fn an_agent_is_ready_when_its_entries_can_ship_and_alive_even_when_they_cannot() {
+    let kafka = Kafka::start();
+    let topic = kafka.topic("ready", 1);
+    let mut agent = Agent::new(&kafka);
+    let mut file = log(&agent, "app", Style::Json, 1);
+    file.write(100);
+    agent.entry("app", &entry(&agent, "app.log", &topic));
+    agent.start();
+    agent.until("it is ready", |agent| (agent.get("/readyz")?.0 == 200).then_some(()));
+    kafka.stop();
+    file.write(100);
+    agent.until("it is not ready any more", |agent| (agent.get("/readyz")?.0 == 503).then_some(()));
+    assert_eq!(agent.get("/healthz").unwrap().0, 200);
+    kafka.start_again();
+    agent.until("it is ready again", |agent| (agent.get("/readyz")?.0 == 200).then_some(()));
+}
+
+#[test]
+fn the_status_command_shows_a_running_agent_and_says_when_there_is_none() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("status", 1);
+    let mut agent = Agent::new(kafka);
+    let mut file = log(&agent, "app", Style::Json, 1);
+    file.write(1_000);
+    agent.entry("app", &entry(&agent, "app.log", &topic));
+    agent.start();
+    arrival(&Expected::all([&file]), &mut Tap::open(kafka, &topic), &agent);
+    let text = |output: std::process::Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    agent.until("the status shows every line", |agent| {
+        let output = agent.run(["status"]);
+        let text = text(output);
+        (text.contains("app") && text.contains(&topic)).then_some(())
+    });
+    let json: serde_json::Value = serde_json::from_str(&text(agent.run(["status", "--json"]))).unwrap();
+    assert_eq!(json["node"], json!("test-node"));
+    agent.stop_cleanly();
+    let output = agent.run(["status"]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn what_a_stop_says_is_on_standard_error_and_nothing_is_on_standard_output() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("quiet", 1);
+    let mut agent = Agent::new(kafka);
+    log(&agent, "app", Style::Json, 1).write(10);
+    agent.entry("app", &entry(&agent, "app.log", &topic));
+    agent.start();
+    Tap::open(kafka, &topic).until("the lines are there", || agent.report(), |records| records.len() == 10);
+    agent.stop_cleanly();
+    let summary = agent.summary();
+    assert_eq!(summary["entries"]["app"]["delivered"]["lines"], json!(10), "{summary}");
+}

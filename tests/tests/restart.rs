@@ -1,0 +1,294 @@
+//! Agents and brokers that stop, in order or not: nothing is missing afterwards.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tailmill_tests::agent::Agent;
+use tailmill_tests::kafka::Kafka;
+use tailmill_tests::lines::{self, Dice, Style};
+use tailmill_tests::logfile::LogFile;
+use tailmill_tests::oracle::{Content, Expected};
+use tailmill_tests::scene::{arrival, arrives_once, balances, entry, filtered, log};
+use tailmill_tests::scratch;
+use tailmill_tests::topic::Tap;
+
+/// Cycles of kill -9 in a test: `make soak` asks for more.
+fn kills() -> usize {
+    std::env::var("TAILMILL_KILLS").map_or(6, |text| text.parse().expect("TAILMILL_KILLS is a number"))
+}
+
+#[test]
+fn after_a_sigterm_in_the_middle_every_line_arrives_once() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("sigterm", 1);
+    let mut agent = Agent::new(kafka);
+    let mut file = log(&agent, "app", Style::Access, 1);
+    file.write(50_000);
+    agent.entry("app", &entry(&agent, "app.log", &topic));
+    let mut tap = Tap::open(kafka, &topic);
+    for stop_at in [1, 20_000] {
+        agent.start();
+        tap.until("some lines are there", || agent.report(), |records| records.len() >= stop_at);
+        agent.stop_cleanly();
+    }
+    file.write(10_000);
+    agent.start();
+    arrives_once(&Expected::all([&file]), &mut tap, &mut agent);
+}
+
+#[test]
+fn after_a_kill_in_the_middle_of_writing_and_rotating_no_line_is_missing() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("kill", 2);
+    let seed = scratch::seed();
+    let mut dice = Dice(seed);
+    let mut agent = Agent::new(kafka);
+    let mut files = [log(&agent, "a", Style::Json, 1), log(&agent, "b", Style::Access, 2)];
+    agent.set("agent", "checkpoint_every_ms", 50);
+    agent.stock("grep");
+    let grep = json!([{ "use": "grep", "with": { "exclude": "healthz" } }]);
+    agent.entry("app", &filtered(entry(&agent, "?.log*", &topic), grep));
+    agent.start();
+    let keep = |line: &[u8]| memchr::memmem::find(line, b"healthz").is_none();
+    let mut tap = Tap::open(kafka, &topic);
+    for _ in 0..kills() {
+        for file in &mut files {
+            let before = tap.records().len();
+            file.write(200 + dice.roll() % 4_000);
+            // Only a file that was seen under the entry's path has a predecessor to wait for.
+            tap.until("the file was noticed", || agent.report(), |records| records.len() > before);
+            if dice.below(3) == 0 {
+                file.write(dice.roll() % 1_000);
+                file.rotate();
+            }
+            file.write(dice.roll() % 1_000);
+        }
+        let wanted = Expected::those(&files, keep);
+        let outstanding = wanted.judge(tap.to_end(), Content::Same).missing.len();
+        let until = tap.records().len() + dice.below(outstanding + 1);
+        tap.until("it is time to kill", || agent.report(), |records| records.len() >= until);
+        agent.kill();
+        for file in &mut files {
+            file.write(dice.roll() % 500);
+        }
+        agent.start();
+    }
+    let verdict = arrival(&Expected::those(&files, keep), &mut tap, &agent);
+    verdict.assert_none_missing(|| format!("TAILMILL_SEED={seed}\n{}", agent.report()));
+}
+
+#[test]
+fn a_joined_line_that_waits_for_its_acknowledgement_survives_a_kill() {
+    let kafka = Kafka::start();
+    let topic = kafka.topic("join", 1);
+    let mut agent = Agent::new(&kafka);
+    let mut file = log(&agent, "app", Style::Syslog, 1);
+    agent.set("agent", "checkpoint_every_ms", 10);
+    let join = json!([{ "use": "join", "with": { "wait_ms": 600_000 } }]);
+    agent.stock("join").entry("app", &filtered(entry(&agent, "app.log", &topic), join));
+    agent.start();
+    file.write(10);
+    let mut tap = Tap::open(&kafka, &topic);
+    tap.until("the first lines are there", || agent.report(), |records| records.len() == 10);
+
+    kafka.freeze();
+    let part = |number| [&lines::line(Style::Syslog, 1, number)[..], b"\\\n"].concat();
+    let whole = |number| [&lines::line(Style::Syslog, 1, number)[..], b"\n"].concat();
+    // The first half in a batch of its own, then its second half, then lines that have nothing to do with it.
+    for bytes in [part(10), whole(11), whole(12)] {
+        file.append(&bytes);
+        until_read(&mut agent, file.bytes());
+    }
+    agent.kill();
+    kafka.thaw();
+    agent.start();
+    tap.until(
+        "all lines are there",
+        || agent.report(),
+        |records| {
+            let tags = records.iter().flat_map(|record| lines::tags(record.bytes()));
+            tags.collect::<std::collections::BTreeSet<_>>().len() == 13
+        },
+    );
+    agent.stop_cleanly();
+    let joined = tap.to_end().iter().map(|record| lines::tags(record.bytes())).filter(|tags| tags.contains(&(1, 11)));
+    for tags in joined {
+        assert_eq!(tags, [(1, 10), (1, 11)], "the two halves belong together\n{}", agent.report());
+    }
+}
+
+#[test]
+fn half_a_joined_line_is_pending_at_a_stop_and_comes_again() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("held", 1);
+    let mut agent = Agent::new(kafka);
+    let mut file = log(&agent, "app", Style::Syslog, 1);
+    let join = json!([{ "use": "join", "with": { "wait_ms": 600_000 } }]);
+    agent.stock("join").entry("app", &filtered(entry(&agent, "app.log", &topic), join));
+    agent.start();
+    file.append(b"alone\nfirst \\\n");
+    until_read(&mut agent, file.bytes());
+    agent.stop();
+    assert_eq!(agent.summary()["entries"]["app"]["pending"], json!({ "lines": 1, "bytes": 8 }), "{}", agent.report());
+    file.append(b"second\n");
+    agent.start();
+    let mut tap = Tap::open(kafka, &topic);
+    tap.until("the joined line is there", || agent.report(), |records| records.len() >= 2);
+    agent.stop_cleanly();
+    assert_eq!(tap.texts(), ["alone", "first second"]);
+}
+
+/// The agent has read so many bytes of its only stream.
+fn until_read(agent: &mut Agent, bytes: u64) {
+    agent.until("the agent has read the file", |agent| {
+        let status = agent.status();
+        (status["streams"][0]["read"].as_u64()? >= bytes).then_some(())
+    });
+}
+
+#[test]
+fn a_broker_that_stops_or_dies_is_a_pause() {
+    let kafka = Kafka::start();
+    for name in ["stop", "kill"] {
+        let topic = kafka.topic(name, 1);
+        let mut agent = Agent::new(&kafka);
+        let mut file = log(&agent, "app", Style::Json, 1);
+        file.write(40_000);
+        agent.entry("app", &entry(&agent, "app.log", &topic));
+        agent.start();
+        let mut tap = Tap::open(&kafka, &topic);
+        tap.until("some lines are there", || agent.report(), |records| records.len() > 1_000);
+        if name == "stop" {
+            kafka.stop()
+        } else {
+            kafka.kill()
+        }
+        file.write(40_000);
+        agent.until("it says that the cluster is down", |agent| {
+            let (code, body) = agent.get("/readyz")?;
+            (code == 503 && body.contains("default")).then_some(())
+        });
+        kafka.start_again();
+        let expected = Expected::all([&file]);
+        arrives_once(&expected, &mut tap, &mut agent);
+        balances(&agent, "app", &expected);
+    }
+}
+
+#[test]
+fn what_was_not_delivered_at_the_stop_deadline_comes_again() {
+    let kafka = Kafka::start();
+    let topic = kafka.topic("deadline", 1);
+    let mut agent = Agent::new(&kafka);
+    let mut file = log(&agent, "app", Style::Json, 1);
+    agent.set("agent", "stop_deadline_ms", 500);
+    file.write(1_000);
+    agent.entry("app", &entry(&agent, "app.log", &topic));
+    agent.start();
+    let mut tap = Tap::open(&kafka, &topic);
+    tap.until("the first lines are there", || agent.report(), |records| records.len() == 1_000);
+    kafka.freeze();
+    file.write(1_000);
+    until_read(&mut agent, file.bytes());
+    let status = agent.stop();
+    assert_eq!(status.code(), Some(2), "{}", agent.report());
+    kafka.thaw();
+    agent.start();
+    let verdict = arrival(&Expected::all([&file]), &mut tap, &agent);
+    verdict.assert_none_missing(|| agent.report());
+}
+
+#[test]
+fn a_file_that_was_renamed_while_the_agent_was_down_is_read_to_its_end() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("renamed", 1);
+    let mut agent = Agent::new(kafka);
+    let mut file = log(&agent, "app", Style::Access, 1);
+    file.write(2_000);
+    agent.entry("app", &entry(&agent, "app.log", &topic));
+    agent.start();
+    let mut tap = Tap::open(kafka, &topic);
+    tap.until("the first lines are there", || agent.report(), |records| records.len() == 2_000);
+    agent.stop_cleanly();
+    file.write(2_000);
+    file.rotate();
+    file.write(2_000);
+    agent.start();
+    arrives_once(&Expected::all([&file]), &mut tap, &mut agent);
+}
+
+#[test]
+fn a_second_agent_on_the_same_state_directory_is_refused() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("lock", 1);
+    let (mut first, mut second) = (Agent::new(kafka), Agent::new(kafka));
+    first.entry("app", &entry(&first, "app.log", &topic));
+    first.start();
+    second.set("", "state_dir", first.path("state").display().to_string());
+    let status = second.launch().wait_end();
+    assert_eq!(status.code(), Some(1), "{}", second.log());
+    let pid = first.process().pid().to_string();
+    assert!(second.log().contains(&pid), "the message names the pid {pid} that holds the lock: {}", second.log());
+    first.kill();
+    second.start();
+}
+
+#[test]
+fn a_damaged_state_store_is_not_replaced_in_silence() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("damaged", 1);
+    let mut agent = Agent::new(kafka);
+    let mut file: LogFile = log(&agent, "app", Style::Access, 1);
+    file.write(2_000);
+    agent.entry("app", &entry(&agent, "app.log", &topic));
+    agent.start();
+    let mut tap = Tap::open(kafka, &topic);
+    arrival(&Expected::all([&file]), &mut tap, &agent);
+    agent.stop_cleanly();
+    let store = agent.path("state/tailmill.redb");
+    let size = std::fs::metadata(&store).unwrap().len();
+    std::fs::write(&store, vec![0x5a; size as usize]).unwrap();
+    let status = agent.launch().wait_end();
+    assert_eq!(status.code(), Some(1), "{}", agent.log());
+    assert!(agent.log().contains("tailmill state repair"), "{}", agent.log());
+    assert_eq!(std::fs::read(&store).unwrap(), vec![0x5a; size as usize], "the damaged store was touched");
+}
+
+#[test]
+fn a_frozen_agent_goes_on_where_it_was() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("frozen", 1);
+    let mut agent = Agent::new(kafka);
+    let mut file = log(&agent, "app", Style::Access, 1);
+    file.write(30_000);
+    agent.entry("app", &entry(&agent, "app.log", &topic));
+    agent.start();
+    let mut tap = Tap::open(kafka, &topic);
+    tap.until("some lines are there", || agent.report(), |records| records.len() > 100);
+    agent.process().signal(Signal::STOP);
+    file.write(5_000);
+    file.rotate();
+    file.write(5_000);
+    agent.process().signal(Signal::CONT);
+    arrives_once(&Expected::all([&file]), &mut tap, &mut agent);
+}
+
+#[test]
+fn the_mark_in_the_status_never_passes_what_was_acknowledged() {
+    let kafka = Kafka::start();
+    let topic = kafka.topic("mark", 1);
+    let mut agent = Agent::new(&kafka);
+    let mut file = log(&agent, "app", Style::Json, 1);
+    file.write(500);
+    agent.entry("app", &entry(&agent, "app.log", &topic));
+    agent.start();
+    let acknowledged = file.bytes();
+    let stream = |agent: &Agent| -> Value { agent.status()["streams"][0].clone() };
+    agent.until("the mark is at the end", |agent| (stream(agent)["mark"] == json!(acknowledged)).then_some(()));
+    kafka.freeze();
+    file.write(500);
+    until_read(&mut agent, file.bytes());
+    assert_eq!(stream(&agent)["mark"], json!(acknowledged));
+    kafka.thaw();
+    let all = file.bytes();
+    agent.until("the mark is at the end again", |agent| (stream(agent)["mark"] == json!(all)).then_some(()));
+}
