@@ -130,7 +130,7 @@ fn framings() -> impl Strategy<Value = Framing> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(common::scripts(2000))]
 
     #[test]
     fn no_byte_is_lost_or_comes_twice_whatever_happens(framing in framings(), script in actions()) {

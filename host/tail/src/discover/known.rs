@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -158,38 +159,56 @@ impl KnownFiles {
     }
 }
 
-/// Searches the directories of `known` for its file: by its place under any name, then (`by_content_only`: only so) by
-/// its content. What lies at `read` places is a stream already; at `claimed` ones it may be another known file.
-pub(super) fn search(
-    known: &KnownFile,
-    allow: &AllowPaths,
-    read: &dyn Fn(&FileKey) -> bool,
-    claimed: &dyn Fn(&FileKey) -> bool,
-    by_content_only: bool,
-) -> Option<PathBuf> {
+/// Where to search, and what is not to be found.
+pub(super) struct Search<'a> {
+    pub(super) allow: &'a AllowPaths,
+    /// Only a copy is wanted: what lies at the known place is something else.
+    pub(super) by_content_only: bool,
+    /// Whether a stream reads what lies there.
+    pub(super) read: &'a dyn Fn(&FileKey) -> bool,
+    /// Whether another known file may lie there.
+    pub(super) claimed: &'a dyn Fn(&FileKey) -> bool,
+    /// Whether a file would be read under this path anyway, from its beginning.
+    pub(super) meant: &'a dyn Fn(&Path) -> bool,
+}
+
+/// Searches the directories of `known` for its file: by its place under any name, then by its content.
+pub(super) fn search(known: &KnownFile, how: &Search<'_>) -> Option<PathBuf> {
     let dirs: BTreeSet<&Path> = [&known.path, &known.home].into_iter().filter_map(|path| path.parent()).collect();
-    if !by_content_only {
+    if !how.by_content_only {
         for dir in &dirs {
-            let found = find_place(dir, &|place| may_lie_at(known, place) && !read(place), known.place.inode);
-            if let Some(path) = found
-                && let Ok(file) = allow.open(&path)
+            let same = |place: &FileKey| may_lie_at(known, place) && !(how.read)(place);
+            if let Some(path) = find_place(dir, &same, known.place.inode)
+                && let Ok(file) = how.allow.open(&path)
                 && is_found_under_another_name(known, &file).unwrap_or(false)
             {
                 return Some(path);
             }
         }
     }
-    if known.evidence.at < PROOF_BYTES_MIN {
-        return None;
-    }
     let mut files: Vec<(PathBuf, Shown)> = dirs.iter().flat_map(|dir| files_in(dir)).collect();
-    files.retain(|(_, shown)| shown.size >= known.offset && !read(&shown.place) && !claimed(&shown.place));
+    files.retain(|(_, shown)| shown.size >= known.offset && !(how.read)(&shown.place) && !(how.claimed)(&shown.place));
     files.sort_by(|(a, one), (b, other)| (other.modified_ns, a).cmp(&(one.modified_ns, b)));
     files.truncate(SEARCH_FILES_MAX);
     files.into_iter().map(|(path, _)| path).find(|path| {
         // What cannot be opened or read now is not it; nothing is lost but what could not be read anyway.
-        allow.open(path).is_ok_and(|file| is_proven_by_content(known, &file).unwrap_or(false))
+        let is_it = |file: File| match (how.meant)(path) {
+            // In doubt it is read from its beginning, as the new file that it may be.
+            true => is_proven_by_content(known, &file),
+            // In doubt its rest is read: otherwise nothing of it would be.
+            false => holds_the_rest(known, path, &file),
+        };
+        how.allow.open(path).is_ok_and(|file| is_it(file).unwrap_or(false))
     })
+}
+
+/// Whether the file is enough like a copy of `known` to read the unread rest from it. A few bytes are enough only in a
+/// file that is named after it (`app.log.1` after `app.log`): nothing else with the same beginning must be shipped.
+fn holds_the_rest(known: &KnownFile, path: &Path, file: &File) -> io::Result<bool> {
+    let name = |path: &Path| path.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
+    let named_after = [&known.home, &known.path].iter().any(|own| name(path).starts_with(&name(own)));
+    let enough = known.evidence.at >= PROOF_BYTES_MIN || (known.evidence.at > 0 && named_after);
+    Ok(enough && file.metadata()?.len() >= known.offset && known.evidence.check_all(file)? == Verdict::Same)
 }
 
 fn files_in(dir: &Path) -> Vec<(PathBuf, Shown)> {

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::io::Errno;
 
 use super::entry::{Candidate, Entry, State, Stream};
 use super::hints::Hints;
-use super::known::search;
+use super::known::{Search, search};
 use super::walk::{Look, Shown, is_link, look};
 use super::{FileEvent, KnownFile, Notice, OpenedFile};
 use crate::allow::{AllowPaths, OpenProblem};
@@ -76,7 +76,9 @@ impl Entry {
         let Some(known) = self.known.get(id) else { return };
         let read = |place: &FileKey| self.has_place(place);
         let claimed = |place: &FileKey| *place == known.place || self.known.claims(place, Some(id));
-        let found = search(known, opener.allow, &read, &claimed, by_content_only);
+        let meant = |path: &Path| self.spec.patterns.matches(path);
+        let how = Search { allow: opener.allow, by_content_only, read: &read, claimed: &claimed, meant: &meant };
+        let found = search(known, &how);
         if let Some(path) = found
             && let Look::File(shown) = look(&path)
         {
@@ -205,7 +207,7 @@ impl Entry {
         {
             opener.events.push(FileEvent::Notice(notice));
         }
-        let path: Arc<std::path::Path> = Arc::from(candidate.path.as_path());
+        let path: Arc<Path> = Arc::from(candidate.path.as_path());
         let seen = (shown.size, shown.modified_ns);
         let stream =
             Stream { place: shown.place, path, seat: Arc::from(seat), seen, state: State::InPlace, left: 0, link };

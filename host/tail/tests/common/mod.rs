@@ -111,6 +111,12 @@ fn physical_lines(content: &[u8], finished: bool) -> Vec<(usize, usize, usize)> 
     lines
 }
 
+/// So many random scripts, unless the environment asks for another number (a soak).
+pub fn scripts(cases: u32) -> proptest::prelude::ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
+    proptest::prelude::ProptestConfig { cases: asked.unwrap_or(cases), failure_persistence: None, ..Default::default() }
+}
+
 /// A file, its reader, and what came out of it so far.
 pub struct Bench {
     _dir: tempfile::TempDir,

@@ -21,7 +21,6 @@ pub struct Stream {
     pub path: PathBuf,
     pub reader: Option<Reader>,
     pub lines: Vec<String>,
-    pub finished: bool,
     pub leaving: bool,
 }
 
@@ -30,7 +29,10 @@ pub struct World {
     pub discovery: Discovery,
     pub streams: BTreeMap<StreamKey, Stream>,
     names: Vec<FileId>,
-    known: Vec<KnownFile>,
+    /// What a store would hold: written when a file is opened, at `checkpoint` and when a stream ends.
+    records: Vec<KnownFile>,
+    /// Every line that was read, in that order.
+    pub delivered: Vec<String>,
     pub entries_seen: BTreeSet<Arc<str>>,
     allow: AllowPaths,
     pub specs: Vec<WatchSpec>,
@@ -53,7 +55,8 @@ impl World {
             dir,
             streams: BTreeMap::new(),
             names: vec![],
-            known: vec![],
+            records: vec![],
+            delivered: vec![],
             entries_seen: BTreeSet::new(),
             allow: AllowPaths::all(),
             specs: vec![],
@@ -143,9 +146,10 @@ impl World {
                 let reader = Reader::new(file, from, evidence, Arc::new(Framing::default())).unwrap();
                 let path = opened.path.clone();
                 let lines = self.streams.remove(&opened.key).map(|stream| stream.lines).unwrap_or_default();
-                let stream =
-                    Stream { path, reader: Some(reader), lines, finished: false, leaving: false, opened: *opened };
-                self.streams.insert(stream.opened.key.clone(), stream);
+                let stream = Stream { path, reader: Some(reader), lines, leaving: false, opened: *opened };
+                let key = stream.opened.key.clone();
+                self.streams.insert(key.clone(), stream);
+                self.record(&key, false);
                 sentence
             }
             FileEvent::Grew(key) => format!("{} grew", self.name(key.file)),
@@ -223,6 +227,7 @@ impl World {
             }
         };
         let lines = stream.lines[before..].to_vec();
+        self.delivered.extend(lines.iter().cloned());
         if truncated {
             let known = self.end(key, false);
             self.discovery.report(StreamReport::Truncated { known });
@@ -232,13 +237,26 @@ impl World {
 
     /// Ends a stream; what is known of it.
     fn end(&mut self, key: &StreamKey, finished: bool) -> KnownFile {
-        let known = self.known_of(key, finished);
-        let stream = self.streams.get_mut(key).unwrap();
-        stream.reader = None;
-        stream.finished = finished;
-        self.known.retain(|other| other.key != *key);
-        self.known.push(known.clone());
+        let known = self.record(key, finished);
+        self.streams.get_mut(key).unwrap().reader = None;
         known
+    }
+
+    fn record(&mut self, key: &StreamKey, finished: bool) -> KnownFile {
+        let known = self.known_of(key, finished);
+        self.records.retain(|other| other.key != *key);
+        self.records.push(known.clone());
+        known
+    }
+
+    fn live(&self) -> Vec<StreamKey> {
+        self.streams.iter().filter(|(_, stream)| stream.reader.is_some()).map(|(key, _)| key.clone()).collect()
+    }
+
+    pub fn checkpoint(&mut self) {
+        for key in self.live() {
+            self.record(&key, false);
+        }
     }
 
     pub fn known_of(&self, key: &StreamKey, finished: bool) -> KnownFile {
@@ -269,17 +287,21 @@ impl World {
         self.discovery.report(StreamReport::Closed { known });
     }
 
-    /// The agent stops; `forget_device`: and comes up again on a machine that numbers its devices anew.
+    /// The agent stops and writes down how far it came.
     pub fn stop(&mut self) {
-        let open: Vec<_> =
-            self.streams.iter().filter(|(_, stream)| stream.reader.is_some()).map(|(key, _)| key.clone()).collect();
-        for key in open {
-            self.end(&key, false);
+        self.checkpoint();
+        self.crash();
+    }
+
+    /// The agent is gone, and only what was written down before is known.
+    pub fn crash(&mut self) {
+        for stream in self.streams.values_mut() {
+            stream.reader = None;
         }
     }
 
     pub fn start(&mut self) {
-        self.discovery = discovery(self.allow.clone(), self.known.clone(), self.entries_seen.clone(), self.hints);
+        self.discovery = discovery(self.allow.clone(), self.records.clone(), self.entries_seen.clone(), self.hints);
         self.discovery.set_specs(self.specs.clone());
     }
 
@@ -289,7 +311,21 @@ impl World {
     }
 
     pub fn known_mut(&mut self) -> &mut Vec<KnownFile> {
-        &mut self.known
+        &mut self.records
+    }
+
+    /// Reads all files to their ends, and finishes those that leave.
+    pub fn read_all(&mut self) {
+        for key in self.live() {
+            self.read_key(&key, false);
+            let stream = &self.streams[&key];
+            if stream.leaving && stream.reader.is_some() {
+                let lines = self.read_key(&key, true);
+                drop(lines);
+                let known = self.end(&key, true);
+                self.discovery.report(StreamReport::Finished { known });
+            }
+        }
     }
 }
 
