@@ -6,6 +6,7 @@ mod common;
 use std::fs;
 
 use common::world::{World, strings};
+use tailmill_tail::StreamReport;
 
 /// Lines that tell one content from another, enough of them to prove it.
 fn distinct(from: usize, count: usize) -> String {
@@ -127,6 +128,39 @@ fn copytruncate_is_a_new_file_and_the_unread_rest_is_read_from_the_copy() {
     w.expect(&[&format!("A opened again app.log.1 from {read}"), "A leaves", "B opened app.log after A"]);
     assert_eq!((w.finish('A'), w.read('B')), (vec!["unread".to_owned()], vec!["new".to_owned()]));
     w.expect(&[]);
+}
+
+#[test]
+fn of_two_generations_of_heartbeats_in_one_place_the_unfinished_one_goes_on() {
+    let mut w = World::new(&["app.log"]);
+    w.append("app.log", &"heartbeat ok\n".repeat(1000));
+    w.expect(&["A opened app.log", "e seen"]);
+    w.read('A');
+    fs::write(w.path("app.log"), "heartbeat ok\n".repeat(100)).unwrap();
+    w.expect(&["A grew"]);
+    w.read('A');
+    w.expect(&["B opened app.log"]);
+    w.read('B');
+    w.stop();
+    w.known_mut().iter_mut().filter(|known| known.offset == 13_000).for_each(|known| known.finished = true);
+    w.append("app.log", &"heartbeat ok\n".repeat(2000));
+    w.start();
+    w.expect(&["B opened again app.log from 1300", "e seen"]);
+    assert_eq!(w.read('B').len(), 2000);
+}
+
+#[test]
+fn a_truncated_file_goes_on_in_its_copy_although_its_shard_calls_it_finished() {
+    let mut w = World::new(&["app.log"]);
+    w.append("app.log", "one\n");
+    w.expect(&["A opened app.log", "e seen"]);
+    w.read('A');
+    let known = w.known_of(&w.key('A'), true);
+    w.append("app.log", "unread");
+    fs::copy(w.path("app.log"), w.path("app.log.1")).unwrap();
+    fs::write(w.path("app.log"), "new\n").unwrap();
+    w.discovery.report(StreamReport::Truncated { known });
+    w.expect(&["A opened again app.log.1 from 4", "A leaves", "B opened app.log after A"]);
 }
 
 #[test]

@@ -35,10 +35,13 @@ pub(super) struct Entry {
     pub(super) streams: HashMap<FileId, Stream>,
     by_place: HashMap<FileKey, FileId>,
     by_path: HashMap<Arc<Path>, Vec<FileId>>,
+    by_seat: HashMap<Arc<Path>, Vec<FileId>>,
     pub(super) known: KnownFiles,
     /// Places without a stream, to be opened.
     pub(super) backlog: VecDeque<Candidate>,
     problems: HashMap<PathBuf, OpenProblem>,
+    /// Counts looks.
+    round: u64,
     /// Counts streams that left their seats.
     pub(super) departures: u64,
 }
@@ -56,6 +59,8 @@ pub(super) struct Stream {
     pub(super) state: State,
     /// The count of departures when it left its seat: the larger, the later.
     pub(super) left: u64,
+    /// The count of looks when it was last found as expected.
+    pub(super) round: u64,
     /// Its path is a link: what it leads to is watched by itself.
     pub(super) link: bool,
 }
@@ -93,9 +98,11 @@ impl Entry {
             streams: HashMap::new(),
             by_place: HashMap::new(),
             by_path: HashMap::new(),
+            by_seat: HashMap::new(),
             known,
             backlog: VecDeque::new(),
             problems: HashMap::new(),
+            round: 0,
             departures: 0,
         }
     }
@@ -116,6 +123,7 @@ impl Entry {
     pub(super) fn insert(&mut self, id: FileId, stream: Stream) {
         self.by_place.insert(stream.place, id);
         self.by_path.entry(stream.path.clone()).or_default().push(id);
+        self.by_seat.entry(stream.seat.clone()).or_default().push(id);
         self.streams.insert(id, stream);
     }
 
@@ -124,7 +132,8 @@ impl Entry {
         if self.by_place.get(&stream.place) == Some(&id) {
             self.by_place.remove(&stream.place);
         }
-        self.forget_path(id, &stream.path);
+        forget(&mut self.by_path, id, &stream.path);
+        forget(&mut self.by_seat, id, &stream.seat);
         Some(stream)
     }
 
@@ -151,15 +160,49 @@ impl Entry {
 
     /// The stream whose line goes before the first one of a new file at `path`: the last that left this path.
     pub(super) fn predecessor(&self, path: &Path) -> Option<StreamKey> {
-        let left = self.streams.iter().filter(|(_, stream)| {
-            matches!(stream.state, State::Leaving { .. }) && (*stream.seat == *path || *stream.path == *path)
-        });
-        let last = left.max_by_key(|(_, stream)| stream.left)?;
-        Some(self.key(*last.0))
+        let here = [&self.by_seat, &self.by_path].into_iter().filter_map(|index| index.get(path)).flatten();
+        let streams = here.filter_map(|id| Some((*id, self.streams.get(id)?)));
+        let leaving = streams.filter(|(_, stream)| matches!(stream.state, State::Leaving { .. }));
+        let (last, _) = leaving.max_by_key(|(_, stream)| stream.left)?;
+        Some(self.key(last))
     }
 
     /// Takes in what paths show. `complete`: these are all of the entry's paths; one that is missing shows nothing.
-    pub(super) fn take_in(&mut self, looks: &HashMap<PathBuf, Look>, complete: bool, events: &mut Vec<FileEvent>) {
+    /// Returns what was not as expected.
+    pub(super) fn take_in(
+        &mut self,
+        looks: Vec<(PathBuf, Look)>,
+        complete: bool,
+        events: &mut Vec<FileEvent>,
+    ) -> HashMap<PathBuf, Look> {
+        self.round += 1;
+        let looks: HashMap<_, _> =
+            looks.into_iter().filter(|(path, look)| !self.is_as_expected(path, look, events)).collect();
+        self.take_in_news(&looks, complete, events);
+        looks
+    }
+
+    /// What most looks at many files come to, made cheap: a stream's file in its place, grown or not, or a finished
+    /// file that did not change.
+    fn is_as_expected(&mut self, path: &Path, look: &Look, events: &mut Vec<FileEvent>) -> bool {
+        let Look::File(shown) = look else { return false };
+        if !self.problems.is_empty() && self.problems.contains_key(path) {
+            return false;
+        }
+        let Some(id) = self.by_place.get(&shown.place).copied() else { return self.known.has_nothing_new(shown) };
+        let Some(stream) = self.streams.get_mut(&id) else { return false };
+        if stream.state != State::InPlace || stream.path.as_os_str() != path.as_os_str() {
+            return false;
+        }
+        stream.round = self.round;
+        if stream.seen != (shown.size, shown.modified_ns) {
+            stream.seen = (shown.size, shown.modified_ns);
+            events.push(FileEvent::Grew(self.key(id)));
+        }
+        true
+    }
+
+    fn take_in_news(&mut self, looks: &HashMap<PathBuf, Look>, complete: bool, events: &mut Vec<FileEvent>) {
         let mut shown_at: HashMap<FileKey, Vec<&Path>> = HashMap::new();
         for (path, look) in looks {
             if let Look::File(shown) = look {
@@ -183,7 +226,7 @@ impl Entry {
         events: &mut Vec<FileEvent>,
     ) {
         let ids: Vec<FileId> = match complete {
-            true => self.streams.keys().copied().collect(),
+            true => self.streams.iter().filter(|(_, stream)| stream.round < self.round).map(|(id, _)| *id).collect(),
             false => {
                 let by_path = looks.keys().filter_map(|path| self.by_path.get(path.as_path())).flatten();
                 let by_place = shown_at.keys().filter_map(|place| self.by_place.get(place));
@@ -277,7 +320,7 @@ impl Entry {
             let before = std::mem::replace(&mut stream.path, path.clone());
             stream.link = is_link(&path);
             events.push(FileEvent::Moved { key: key.clone(), to: path.to_path_buf() });
-            self.forget_path(id, &before);
+            forget(&mut self.by_path, id, &before);
             self.by_path.entry(path).or_default().push(id);
         }
         let Some(stream) = self.streams.get_mut(&id) else { return };
@@ -297,15 +340,6 @@ impl Entry {
         if stream.seen != (shown.size, shown.modified_ns) {
             stream.seen = (shown.size, shown.modified_ns);
             events.push(FileEvent::Grew(key));
-        }
-    }
-
-    fn forget_path(&mut self, id: FileId, path: &Arc<Path>) {
-        if let Some(ids) = self.by_path.get_mut(path) {
-            ids.retain(|other| *other != id);
-            if ids.is_empty() {
-                self.by_path.remove(path);
-            }
         }
     }
 
@@ -387,5 +421,15 @@ impl Entry {
     pub(super) fn keep(&mut self, known: KnownFile) {
         self.remove(known.key.file);
         self.known.insert(known);
+    }
+}
+
+/// Takes a stream out of an index.
+fn forget(index: &mut HashMap<Arc<Path>, Vec<FileId>>, id: FileId, path: &Arc<Path>) {
+    if let Some(ids) = index.get_mut(path) {
+        ids.retain(|other| *other != id);
+        if ids.is_empty() {
+            index.remove(path);
+        }
     }
 }

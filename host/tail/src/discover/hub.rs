@@ -13,7 +13,7 @@ use super::entry::Entry;
 use super::hints::Hints;
 use super::known::KnownFiles;
 use super::open::{Opener, Pace};
-use super::walk::{Look, list, look};
+use super::walk::{list, look};
 use super::{DiscoverOptions, FileEvent, KnownFile, Notice, StreamReport, WatchSpec};
 use crate::allow::AllowPaths;
 
@@ -21,6 +21,12 @@ use crate::allow::AllowPaths;
 const HINTS_EVERY: Duration = Duration::from_millis(5);
 /// Scans that hints ask for are at least so far apart, and ten times as far as one takes.
 const RESCAN_EVERY: Duration = Duration::from_millis(20);
+/// Where there are so many files that a scan takes its time, scans come less often: they take no more than this part of
+/// it (one in so many), and when hints tell of most things anyway, much less. But never is the time between two scans
+/// stretched by more than the factor.
+const SCAN_SHARE: u32 = 20;
+const SCAN_SHARE_HINTED: u32 = 250;
+const SCAN_STRETCH_MAX: u32 = 12;
 /// Files opened in one go: shards begin with the first ones while others are still found, and close idle ones.
 const OPENS_MAX: usize = 256;
 /// Without a way to be woken (no descriptor left at the start), a wait is no longer than this.
@@ -164,7 +170,8 @@ impl Discovery {
             StreamReport::Truncated { known } if entry.wanted => {
                 entry.remove(known.key.file);
                 let mut opener = Opener { allow: &self.allow, hints: self.hints.as_mut(), events: &mut self.said };
-                entry.search_copy(known, &mut opener);
+                // Its shard has finished with it, but not with what a copy of it may hold.
+                entry.search_copy(KnownFile { finished: false, ..known }, &mut opener);
             }
             // Its generation is over and nobody will look for the rest: nothing at its place may be taken for it.
             StreamReport::Truncated { known } => drop(entry.remove(known.key.file)),
@@ -236,8 +243,10 @@ impl Discovery {
         self.dirty.clear();
         self.out_of_descriptors = false;
         let now = Instant::now();
-        self.next_scan = now + self.scan_every;
-        self.rescan_from = now + RESCAN_EVERY.max((now - begun) * 10);
+        let took = now - begun;
+        let share = if self.hints.is_some() { SCAN_SHARE_HINTED } else { SCAN_SHARE };
+        self.next_scan = now + (took * share).clamp(self.scan_every, self.scan_every * SCAN_STRETCH_MAX);
+        self.rescan_from = now + RESCAN_EVERY.max(took * 10);
     }
 
     fn scan_entry(&mut self, name: &Arc<str>, events: &mut Vec<FileEvent>) {
@@ -257,9 +266,9 @@ impl Discovery {
                 events.push(FileEvent::Notice(Notice::Unlistable { dir, reason }));
             }
         }
-        entry.take_in(&listing.looks, true, events);
+        let news = entry.take_in(listing.looks, true, events);
         let mut opener = Opener { allow: &self.allow, hints: self.hints.as_mut(), events };
-        entry.search_missing(&listing.looks, &mut opener);
+        entry.search_missing(&news, &mut opener);
         for stream in entry.streams.values().filter(|stream| stream.link) {
             if let Some(hints) = &mut self.hints
                 && let Some(notice) = hints.watch_file(&stream.path)
@@ -295,9 +304,9 @@ impl Discovery {
         self.hints_taken = Some(Instant::now());
         for entry in self.entries.values_mut() {
             let cared = hinted.paths.iter().filter(|path| entry.cares_for(path));
-            let looks: HashMap<PathBuf, Look> = cared.map(|path| (path.clone(), look(path))).collect();
+            let looks: Vec<_> = cared.map(|path| (path.clone(), look(path))).collect();
             if !looks.is_empty() {
-                entry.take_in(&looks, false, &mut events);
+                entry.take_in(looks, false, &mut events);
             }
         }
         if hinted.rescan {

@@ -78,11 +78,13 @@ impl KnownFiles {
         self.at_inode(place.inode).any(|kept| Some(kept.file.key.file) != but && may_lie_at(&kept.file, place))
     }
 
-    /// The known file that lies at `place` and whose content is in `file`; the one of which most was read, if several.
+    /// The known file that lies at `place` and whose content is in `file`. Of several (generations of one place, whose
+    /// lines may be all the same) the one that was not finished, then the one of which most was read.
     pub(super) fn find_here(&self, file: &File, shown: &Shown) -> io::Result<Option<FileId>> {
         let mut here: Vec<_> =
             self.at_inode(shown.place.inode).map(|kept| &kept.file).filter(|k| may_lie_at(k, &shown.place)).collect();
-        here.sort_by_key(|known| std::cmp::Reverse((known.place == shown.place, known.offset, known.key.file)));
+        let rank = |known: &KnownFile| (known.place == shown.place, !known.finished, known.offset, known.key.file);
+        here.sort_by_key(|known| std::cmp::Reverse(rank(known)));
         for known in here {
             if known.offset > shown.size {
                 continue;

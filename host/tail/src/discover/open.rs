@@ -209,8 +209,16 @@ impl Entry {
         }
         let path: Arc<Path> = Arc::from(candidate.path.as_path());
         let seen = (shown.size, shown.modified_ns);
-        let stream =
-            Stream { place: shown.place, path, seat: Arc::from(seat), seen, state: State::InPlace, left: 0, link };
+        let stream = Stream {
+            place: shown.place,
+            path,
+            seat: Arc::from(seat),
+            seen,
+            state: State::InPlace,
+            left: 0,
+            round: 0,
+            link,
+        };
         self.insert(id, stream);
         opener.events.push(FileEvent::Opened(Box::new(OpenedFile {
             key: self.key(id),

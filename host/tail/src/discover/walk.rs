@@ -2,7 +2,6 @@
 //!
 //! It only lists directories and asks for metadata; it opens no file and remembers nothing.
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -36,8 +35,8 @@ pub(super) enum Look {
 /// What the paths of an entry show.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    /// Only paths that show something.
-    pub(super) looks: HashMap<PathBuf, Look>,
+    /// Only paths that show something, each once.
+    pub(super) looks: Vec<(PathBuf, Look)>,
     /// Directories that could not be listed.
     pub(super) unlistable: Vec<(PathBuf, String)>,
 }
@@ -93,7 +92,12 @@ pub(super) fn list(patterns: &PathPatterns, on_dir: &mut dyn FnMut(&Path)) -> Li
             (walk.on_dir)(above); // where the missing directory, or one above it, may appear
         }
     }
-    walk.listing
+    let mut listing = walk.listing;
+    if patterns.roots().len() > 1 {
+        listing.looks.sort_by(|(a, _), (b, _)| a.cmp(b));
+        listing.looks.dedup_by(|(a, _), (b, _)| a == b);
+    }
+    listing
 }
 
 /// The file in `dir` that lies at `place`, whatever its name.
@@ -180,14 +184,14 @@ impl Walk<'_> {
         if !meant || real_dir && !self.is_literal(path) {
             return;
         }
-        if !self.patterns.matches(path) || self.listing.looks.contains_key(path) {
+        if !self.patterns.matches(path) {
             return;
         }
         match look(path) {
             Look::Nothing => {}
             // A directory among files is nothing unusual, unless somebody wrote its very name.
             Look::Bad(OpenProblem::Directory) if !self.is_literal(path) => {}
-            shown => drop(self.listing.looks.insert(path.to_owned(), shown)),
+            shown => self.listing.looks.push((path.to_owned(), shown)),
         }
     }
 
