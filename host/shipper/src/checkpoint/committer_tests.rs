@@ -77,7 +77,8 @@ use Step::{Flush, Look, Record, Removed, Seen};
 
 #[test]
 fn what_comes_within_a_second_goes_in_together_and_the_newest_word_wins() {
-    let steps = [(0, Record("a", 1)), (10, Record("b", 5)), (20, Record("a", 2)), (900, Seen("a")), (999, Look), (1000, Look)];
+    let steps =
+        [(0, Record("a", 1)), (10, Record("b", 5)), (20, Record("a", 2)), (900, Seen("a")), (999, Look), (1000, Look)];
     check(&[], &steps, &["+a a@2 b@5"]);
     check(&[], &[(0, Record("a", 1)), (1, Removed("a")), (1001, Look)], &["-a"]);
     check(&[], &[(0, Removed("a")), (1, Record("a", 9)), (1001, Look)], &["a@9"]);

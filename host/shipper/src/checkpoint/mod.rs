@@ -17,5 +17,5 @@ pub use committer::{CommitMessage, Committer, MarkStore, StoreHealth};
 pub use lock::StateLock;
 pub use records::{ResumePoint, STATE_BYTES_MAX, StageSnapshot, SteppedOver, StreamRecord};
 pub use repair::{Repaired, repair};
-pub use store::{Changes, Store, StoreError};
+pub use store::{Changes, FORMAT_VERSION, Store, StoreError};
 pub use tickets::{Progress, Ticket};

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::frame::{self, Found, Kept};
 use super::lock::StateLock;
 use super::records::StreamRecord;
-use super::store::{Contents, STORE_FILE, StoreError, create, read_all, sync_dir};
+use super::store::{Contents, STORE_FILE, StoreError, create, exists, read_all, sync_dir};
 
 /// What a repair came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,11 +26,11 @@ pub struct Repaired {
 
 /// Repairs the store of a state directory. Refuses while an agent has it, and a store that a newer version wrote.
 pub fn repair(state_dir: &Path) -> Result<Repaired, StoreError> {
-    let _lock = StateLock::acquire(state_dir)?;
     let path = state_dir.join(STORE_FILE);
-    if !path.try_exists().map_err(|source| StoreError::io("looking for", &path, source))? {
+    if !exists(state_dir)? {
         return Err(StoreError::io("repairing", &path, std::io::ErrorKind::NotFound.into()));
     }
+    let _lock = StateLock::acquire(state_dir)?;
     match read_all(&path) {
         Ok(sound) => Ok(Repaired { aside: None, streams: sound.streams.len(), entries: sound.entries_seen.len() }),
         Err(StoreError::Damaged { .. }) => {

@@ -19,7 +19,7 @@ use super::lock::StateLock;
 use super::records::{SteppedOver, StreamRecord};
 
 /// The format that this version writes.
-pub(super) const FORMAT_VERSION: u64 = 1;
+pub const FORMAT_VERSION: u64 = 1;
 pub(super) const STORE_FILE: &str = "tailmill.redb";
 const NEW_FILE: &str = "tailmill.redb.new";
 
@@ -147,10 +147,24 @@ impl Store {
     /// Takes the lock and opens the store, or makes an empty one where there is none.
     pub fn open(state_dir: &Path) -> Result<Store, StoreError> {
         let lock = StateLock::acquire(state_dir)?;
-        let path = state_dir.join(STORE_FILE);
-        if !path.try_exists().map_err(|source| StoreError::io("looking for", &path, source))? {
+        if !exists(state_dir)? {
             create(state_dir, &Contents::default())?;
         }
+        Store::open_locked(state_dir, lock)
+    }
+
+    /// Takes the lock and opens the store; an error where there is none.
+    pub fn open_existing(state_dir: &Path) -> Result<Store, StoreError> {
+        if !exists(state_dir)? {
+            let missing =
+                io::Error::new(io::ErrorKind::NotFound, "there is no state store (is this the agent's state_dir?)");
+            return Err(StoreError::io("opening", &state_dir.join(STORE_FILE), missing));
+        }
+        Store::open_locked(state_dir, StateLock::acquire(state_dir)?)
+    }
+
+    fn open_locked(state_dir: &Path, lock: StateLock) -> Result<Store, StoreError> {
+        let path = state_dir.join(STORE_FILE);
         let mut db = open_file(&path)?;
         guarded(&path, || verify(&mut db, &path))?;
         Ok(Store { path, db: Some(db), _lock: lock })
@@ -227,6 +241,12 @@ pub(super) fn create(state_dir: &Path, contents: &Contents) -> Result<(), StoreE
 pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
     let synced = std::fs::File::open(dir).and_then(|dir| dir.sync_all());
     synced.map_err(|source| StoreError::io("syncing", dir, source))
+}
+
+/// Whether a state directory has a store, sound or not.
+pub(super) fn exists(state_dir: &Path) -> Result<bool, StoreError> {
+    let path = state_dir.join(STORE_FILE);
+    path.try_exists().map_err(|source| StoreError::io("looking for", &path, source))
 }
 
 fn open_file(path: &Path) -> Result<Database, StoreError> {

@@ -1,7 +1,7 @@
 //! The store over restarts, damage and repair.
 
-use std::io::{Seek, SeekFrom, Write};
 use std::fs::OpenOptions;
+use std::io::{Seek, SeekFrom, Write};
 
 use super::super::records::{ResumePoint, StageSnapshot, sample};
 use super::super::repair::{Repaired, repair};
@@ -54,14 +54,16 @@ fn what_was_committed_is_there_after_a_restart() {
         let mut store = Store::open(dir.path()).unwrap();
         assert!(store.load().unwrap().is_empty());
         let seen = ["b".to_owned()];
-        store.commit(Changes { records: &[first.clone(), second.clone()], entries_seen: &seen, ..Changes::default() }).unwrap();
+        store
+            .commit(Changes { records: &[first.clone(), second.clone()], entries_seen: &seen, ..Changes::default() })
+            .unwrap();
     }
     let mut store = Store::open(dir.path()).unwrap();
     assert_eq!(store.load().unwrap(), [first.clone(), second.clone()]);
     assert_eq!(store.entries_seen().unwrap(), ["b"]);
     let gone = [first.key()];
     let moved = sample("b", u128::MAX, 30);
-    store.commit(Changes { records: &[moved.clone()], removed: &gone, ..Changes::default() }).unwrap();
+    store.commit(Changes { records: std::slice::from_ref(&moved), removed: &gone, ..Changes::default() }).unwrap();
     drop(store);
     assert_eq!(Store::open(dir.path()).unwrap().load().unwrap(), [moved]);
 }
@@ -107,7 +109,8 @@ fn a_newer_format_is_left_alone() {
 
 #[test]
 fn a_damaged_store_is_refused_and_says_what_to_run() {
-    let damages: [(&str, fn(&Path)); 4] = [
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 4] = [
         ("not a store at all", |path| std::fs::write(path, b"hello").unwrap()),
         ("emptied", |path| std::fs::write(path, b"").unwrap()),
         ("cut in half", |path| {
@@ -147,7 +150,8 @@ fn a_flipped_byte_anywhere_is_refused_or_leads_to_nothing_newer_than_was_written
             Err(other) => panic!("byte {at}: {other}"),
             Ok(loaded) => {
                 // redb fell back to its last commit but one.
-                let newest = |record: &StreamRecord| good.iter().any(|good| good.resume.offset() >= record.resume.offset());
+                let newest =
+                    |record: &StreamRecord| good.iter().any(|good| good.resume.offset() >= record.resume.offset());
                 assert!(loaded.iter().all(newest), "byte {at}");
                 assert!(loaded.len() >= 30, "byte {at}: {} records", loaded.len());
             }

@@ -114,10 +114,8 @@ impl Progress {
     /// taken: never more than the ticket still carries.
     pub fn take_from(&mut self, ticket: Ticket, lines: LineCount) -> LineCount {
         let Some(open) = self.open_mut(ticket) else { return LineCount::default() };
-        let taken = LineCount {
-            lines: lines.lines.min(open.carries.lines),
-            bytes: lines.bytes.min(open.carries.bytes),
-        };
+        let taken =
+            LineCount { lines: lines.lines.min(open.carries.lines), bytes: lines.bytes.min(open.carries.bytes) };
         open.carries = open.carries - taken;
         taken
     }

@@ -81,7 +81,10 @@ fn a_snapshot_counts_once_everything_before_it_is_acknowledged() {
     progress.settle(after, 1);
     assert_eq!(offset(&mut progress, 100, None), 0, "what was sent before it is not acknowledged");
     progress.settle(before, 1);
-    assert_eq!(progress.resume_point(100, None), (ResumePoint::Snapshot { offset: 50, stages: stage(1) }, evidence(50)));
+    assert_eq!(
+        progress.resume_point(100, None),
+        (ResumePoint::Snapshot { offset: 50, stages: stage(1) }, evidence(50))
+    );
 }
 
 #[test]
@@ -164,7 +167,14 @@ struct Model {
 
 impl Model {
     fn mark(&self, read: u64, held: Option<u64>) -> u64 {
-        self.tickets.iter().filter(|(_, _, left)| *left > 0).map(|(_, floor, _)| *floor).chain(held).chain([read]).min().unwrap()
+        self.tickets
+            .iter()
+            .filter(|(_, _, left)| *left > 0)
+            .map(|(_, floor, _)| *floor)
+            .chain(held)
+            .chain([read])
+            .min()
+            .unwrap()
     }
 }
 

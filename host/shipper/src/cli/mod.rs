@@ -7,6 +7,7 @@ pub mod check; // `check`
 mod output; // what a person sees
 mod settings_args; // flags above the settings file
 mod shell; // completions and man pages
+mod state; // `state`: what is kept of each file, by hand
 mod status; // `status`
 mod welcome; // no command at all
 
@@ -43,6 +44,9 @@ enum Command {
     /// Show how the agent on this machine is doing
     #[command(after_help = status::EXAMPLES)]
     Status(status::StatusArgs),
+    /// Show what is kept of each file, move past a line, repair a damaged store
+    #[command(after_help = state::EXAMPLES)]
+    State(state::StateArgs),
     /// Print a completion script for a shell
     #[command(after_help = shell::EXAMPLES)]
     Completions {
@@ -81,6 +85,7 @@ fn run(args: Vec<OsString>) -> i32 {
     match cli.command {
         None => welcome::show(),
         Some(Command::Status(args)) => status::run(&args),
+        Some(Command::State(args)) => state::run(&args),
         Some(Command::Completions { shell }) => shell::completions(Cli::command(), shell),
         Some(Command::Man { dir }) => shell::man(Cli::command(), dir.as_deref()),
         Some(Command::CompileModule) => compile_module(),

@@ -155,7 +155,8 @@ mod tests {
     #[test]
     fn every_value_comes_back_from_its_envelope() {
         let all: Vec<u8> = (0..=0x7f).collect();
-        let values: [&[u8]; 6] = [b"", b"plain", b"say \"hi\" \\ \x01\x1f", "grüße 🦀".as_bytes(), b"a\xff\xfeb\xc3", &all];
+        let values: [&[u8]; 6] =
+            [b"", b"plain", b"say \"hi\" \\ \x01\x1f", "grüße 🦀".as_bytes(), b"a\xff\xfeb\xc3", &all];
         let path = Path::new(OsStr::from_bytes(b"/var/log/\xe4 \"x\".log"));
         let sent = json_envelope(&set(&values, vec![]), "web\"01", path, 1_795_248_300_123);
         assert_eq!(sent.len(), values.len());
@@ -177,7 +178,9 @@ mod tests {
     fn a_time_that_a_filter_set_goes_into_the_envelope() {
         let sent = json_envelope(&set(&[b"a", b"b"], vec![0, 951_782_400_001]), "n", Path::new("/p"), 5);
         let times: Vec<String> = (0..2)
-            .map(|i| serde_json::from_slice::<serde_json::Value>(sent.value(i)).unwrap()["time"].as_str().unwrap().to_owned())
+            .map(|i| {
+                serde_json::from_slice::<serde_json::Value>(sent.value(i)).unwrap()["time"].as_str().unwrap().to_owned()
+            })
             .collect();
         assert_eq!(times, ["1970-01-01T00:00:00.000Z", "2000-02-29T00:00:00.001Z"]);
     }

@@ -96,11 +96,9 @@ mod tests {
 
     #[test]
     fn records_of_one_line_are_numbered() {
-        for (sources, expected) in [
-            (&[0, 10, 10, 10, 20][..], &[0, 0, 1, 2, 0][..]),
-            (&[20, 10, 20, 10, 20], &[0, 0, 1, 1, 2]),
-            (&[], &[]),
-        ] {
+        for (sources, expected) in
+            [(&[0, 10, 10, 10, 20][..], &[0, 0, 1, 2, 0][..]), (&[20, 10, 20, 10, 20], &[0, 0, 1, 1, 2]), (&[], &[])]
+        {
             assert_eq!(numbers(sources), expected, "{sources:?}");
         }
     }

@@ -9,6 +9,7 @@
 mod parcel; // what goes in and what comes back
 mod refusal; // error codes to what a caller can do
 mod producer; // one a (shard, cluster): enqueues, keeps order, collects reports
+mod run; // records in the portions in which librdkafka gets them
 mod ffi; // the unsafe part: librdkafka without copies
 mod partition; // which partition a record goes to
 mod headers; // headers that every record gets

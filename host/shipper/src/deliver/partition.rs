@@ -5,6 +5,9 @@ use std::path::Path;
 
 use xxhash_rust::xxh3::Xxh3;
 
+use super::parcel::PartitionChoice;
+use super::refusal::Refusal;
+
 /// The partition of a stream: the same for a file and its rotated successors, since `home` is where it was first seen.
 /// `partitions` is at least 1.
 pub fn stream_partition(entry: &str, home: &Path, partitions: i32) -> i32 {
@@ -19,6 +22,67 @@ pub fn stream_partition(entry: &str, home: &Path, partitions: i32) -> i32 {
 /// The partition of a key, as the Java client's default partitioner chooses it. `partitions` is at least 1.
 pub(super) fn key_partition(key: &[u8], partitions: i32) -> i32 {
     (murmur2(key) & 0x7fff_ffff) as i32 % partitions.max(1)
+}
+
+/// How the records of a run find their partitions.
+pub(super) struct Target {
+    way: Way,
+    partitions: i32,
+    /// Of the last record; the next one takes the next.
+    pub(super) round_robin: u32,
+}
+
+enum Way {
+    Single(i32),
+    /// By key; records without one go to this partition.
+    Key(i32),
+    RoundRobin,
+}
+
+impl Target {
+    /// `chance`: a partition picked at random.
+    pub(super) fn of(
+        choice: &PartitionChoice,
+        topic: usize,
+        name: &str,
+        partitions: i32,
+        chance: i32,
+        round_robin: u32,
+    ) -> Result<Target, Refusal> {
+        let number = match choice {
+            PartitionChoice::PerTopic(numbers) => numbers.get(topic).copied().unwrap_or(-1),
+            PartitionChoice::Number(number) => *number,
+            PartitionChoice::Key | PartitionChoice::RoundRobin | PartitionChoice::Random => chance,
+        };
+        // librdkafka would take it, and fail it much later or leak it.
+        if !(0..partitions).contains(&number) {
+            return Err(Refusal::no_partition(name, number, partitions));
+        }
+        let way = match choice {
+            PartitionChoice::Key => Way::Key(number),
+            PartitionChoice::RoundRobin => Way::RoundRobin,
+            _ => Way::Single(number),
+        };
+        Ok(Target { way, partitions, round_robin })
+    }
+
+    pub(super) fn single(&self) -> Option<i32> {
+        match self.way {
+            Way::Single(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    pub(super) fn choose(&mut self, key: Option<&[u8]>) -> i32 {
+        match (&self.way, key) {
+            (Way::Single(number), _) | (Way::Key(number), None) => *number,
+            (Way::Key(_), Some(key)) => key_partition(key, self.partitions),
+            (Way::RoundRobin, _) => {
+                self.round_robin = self.round_robin.wrapping_add(1);
+                (self.round_robin % self.partitions as u32) as i32
+            }
+        }
+    }
 }
 
 /// murmur2 with the seed and the constants of `org.apache.kafka.common.utils.Utils.murmur2`.

@@ -4,17 +4,17 @@
 //! does not take because its queue is full waits in a backlog, and nothing goes past it.
 
 use std::collections::{HashMap, VecDeque};
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-use super::ffi::{Event, Item, ItemHeader, Native, Slot, TopicId};
+use super::ffi::{Event, ItemHeader, Native, Slot, TopicId};
 use super::headers;
-use super::parcel::{Parcel, PartitionChoice, Report};
-use super::partition::{Dice, key_partition};
+use super::parcel::{Parcel, Report};
+use super::partition::{Dice, Target};
 use super::refusal::{Refusal, RefusalKind};
+use super::run::{Records, Run, runs};
 use super::settings;
 use super::topics::{TopicDirectory, TopicState};
 use super::trouble::Trouble;
@@ -37,18 +37,6 @@ struct InFlight {
     pinned_bytes: usize,
     /// Number of each record among those of its line; empty unless a header asks for it.
     numbers: Vec<u32>,
-}
-
-/// Records of one parcel for one topic, in order.
-struct Run {
-    slot: Slot,
-    topic: usize,
-    records: Records,
-}
-
-enum Records {
-    All(Range<u32>),
-    These(Vec<u32>),
 }
 
 /// One producer.
@@ -310,7 +298,11 @@ fn produce_each(
     let parcel = &in_flight.parcel;
     let own: Vec<_> = parcel.headers.iter().map(|header| (header, header.name())).collect();
     let extras = parcel.set.extras.as_deref();
-    let guests: Vec<_> = extras.map_or(&[][..], |extras| &extras.headers).iter().map(|header| (header, headers::c_name(&header.name))).collect();
+    let guests: Vec<_> = extras
+        .map_or(&[][..], |extras| &extras.headers)
+        .iter()
+        .map(|header| (header, headers::c_name(&header.name)))
+        .collect();
     let (mut values, mut spans) = (Vec::new(), Vec::new());
     let mut full = false;
     for index in records.iter() {
@@ -335,83 +327,6 @@ fn produce_each(
             full = code == Code::QueueFull;
             not_taken.push((index, code));
         }
-    }
-}
-
-/// How the records of a run find their partitions.
-struct Target {
-    way: Way,
-    partitions: i32,
-    round_robin: u32,
-}
-
-enum Way {
-    Single(i32),
-    /// By key; records without one go to this partition.
-    Key(i32),
-    RoundRobin,
-}
-
-impl Target {
-    /// `chance`: a partition picked at random.
-    fn of(
-        choice: &PartitionChoice,
-        topic: usize,
-        name: &str,
-        partitions: i32,
-        chance: i32,
-        round_robin: u32,
-    ) -> Result<Target, Refusal> {
-        let number = match choice {
-            PartitionChoice::PerTopic(numbers) => numbers.get(topic).copied().unwrap_or(-1),
-            PartitionChoice::Number(number) => *number,
-            PartitionChoice::Key | PartitionChoice::RoundRobin | PartitionChoice::Random => chance,
-        };
-        // librdkafka would take it, and fail it much later or leak it.
-        if !(0..partitions).contains(&number) {
-            return Err(Refusal::no_partition(name, number, partitions));
-        }
-        let way = match choice {
-            PartitionChoice::Key => Way::Key(number),
-            PartitionChoice::RoundRobin => Way::RoundRobin,
-            _ => Way::Single(number),
-        };
-        Ok(Target { way, partitions, round_robin })
-    }
-
-    fn single(&self) -> Option<i32> {
-        match self.way {
-            Way::Single(number) => Some(number),
-            _ => None,
-        }
-    }
-
-    fn choose(&mut self, key: Option<&[u8]>) -> i32 {
-        match (&self.way, key) {
-            (Way::Single(number), _) | (Way::Key(number), None) => *number,
-            (Way::Key(_), Some(key)) => key_partition(key, self.partitions),
-            (Way::RoundRobin, _) => {
-                self.round_robin = self.round_robin.wrapping_add(1);
-                (self.round_robin % self.partitions as u32) as i32
-            }
-        }
-    }
-}
-
-impl Parcel {
-    fn has_no_keys(&self) -> bool {
-        self.key.is_none() && self.set.extras.as_ref().is_none_or(|extras| extras.keys.is_none())
-    }
-
-    fn item_without_key(&self, index: u32, partition: i32) -> Item<'_> {
-        let i = index as usize;
-        Item { index, start: self.set.starts[i], end: self.set.ends[i], partition, key: None }
-    }
-
-    fn item(&self, index: u32, target: &mut Target) -> Item<'_> {
-        let keys = self.set.extras.as_ref().and_then(|extras| extras.keys.as_ref());
-        let key = keys.and_then(|keys| keys.get(index as usize)).or(self.key.as_deref());
-        Item { key, ..self.item_without_key(index, target.choose(key)) }
     }
 }
 
@@ -440,44 +355,9 @@ impl InFlight {
         let known: HashMap<u32, Refusal> = self.failed.drain(..).collect();
         let records = self.parcel.set.len() as u32;
         self.acked = 0;
-        self.failed = (0..records).map(|index| (index, known.get(&index).cloned().unwrap_or_else(Refusal::purged))).collect();
+        self.failed =
+            (0..records).map(|index| (index, known.get(&index).cloned().unwrap_or_else(Refusal::purged))).collect();
         self.report()
-    }
-}
-
-impl Records {
-    fn iter(&self) -> Box<dyn Iterator<Item = u32> + '_> {
-        match self {
-            Records::All(range) => Box::new(range.clone()),
-            Records::These(list) => Box::new(list.iter().copied()),
-        }
-    }
-
-    fn each(&self, then: impl FnMut(u32)) {
-        self.iter().for_each(then);
-    }
-}
-
-/// The parcel's records by topic, each topic's in order.
-fn runs(slot: Slot, parcel: &Parcel) -> Vec<Run> {
-    let records = parcel.set.len() as u32;
-    let topics = parcel.set.extras.as_deref().map_or(&[][..], |extras| &extras.topics);
-    match topics.first() {
-        None if records == 0 => Vec::new(),
-        None => vec![Run { slot, topic: 0, records: Records::All(0..records) }],
-        Some(first) if topics.iter().all(|topic| topic == first) => {
-            vec![Run { slot, topic: usize::from(*first), records: Records::All(0..records) }]
-        }
-        Some(_) => {
-            // An index that the parcel has no topic for fails when it is sent.
-            let most = topics.iter().copied().max().unwrap_or(0);
-            let mut lists: Vec<Vec<u32>> = vec![Vec::new(); usize::from(most) + 1];
-            for (index, topic) in (0..).zip(topics) {
-                lists[usize::from(*topic)].push(index);
-            }
-            let used = lists.into_iter().enumerate().filter(|(_, list)| !list.is_empty());
-            used.map(|(topic, list)| Run { slot, topic, records: Records::These(list) }).collect()
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The producer against librdkafka's mock cluster, in this process.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Headers;
@@ -12,7 +13,8 @@ use tailmill_engine::{Column, Header};
 use tailmill_tail::Chunk;
 
 use super::*;
-use crate::deliver::HeaderSource;
+use crate::deliver::partition::key_partition;
+use crate::deliver::{HeaderSource, PartitionChoice};
 use crate::model::{Delivery, Extras, RecordSet};
 
 /// Not a time that a test asserts: where a hang ends.
@@ -393,7 +395,8 @@ fn a_producer_that_failed_for_good_says_so_and_can_be_dropped_with_records_on_th
 
 #[test]
 fn a_wrong_property_is_an_error_that_names_it() {
-    let error = Producer::new(&plan("127.0.0.1:1".into(), &[("linger.ms", "soon")]), "test", TopicDirectory::fixed(&[]));
+    let error =
+        Producer::new(&plan("127.0.0.1:1".into(), &[("linger.ms", "soon")]), "test", TopicDirectory::fixed(&[]));
     let Err(message) = error else { panic!("linger.ms = soon was taken") };
     assert!(message.contains("linger.ms") && message.contains("cluster default"), "{message}");
 }

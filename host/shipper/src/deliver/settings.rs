@@ -22,7 +22,8 @@ const PRODUCER: [(&str, &str); 8] = [
 ];
 
 /// Properties that make no sense for a client that only asks for metadata.
-const NOT_FOR_METADATA: [&str; 5] = ["enable.idempotence", "acks", "request.required.acks", "transactional.id", "debug"];
+const NOT_FOR_METADATA: [&str; 5] =
+    ["enable.idempotence", "acks", "request.required.acks", "transactional.id", "debug"];
 
 /// For a producer of records.
 pub(super) fn producer(cluster: &ClusterPlan, client_id: &str) -> ClientConfig {

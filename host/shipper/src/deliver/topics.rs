@@ -203,7 +203,10 @@ impl TopicDirectory {
         for (name, partitions) in topics {
             let now = Instant::now();
             let state = TopicState::Ready(*partitions);
-            directory.known().topics.insert((*name).into(), Topic { state, problem: None, looked_at: Some(now), wanted_at: now });
+            directory
+                .known()
+                .topics
+                .insert((*name).into(), Topic { state, problem: None, looked_at: Some(now), wanted_at: now });
         }
         directory
     }
@@ -213,7 +216,9 @@ fn state_of(error: Option<RDKafkaRespErr>, partitions: usize) -> (Option<TopicSt
     match error.map(Code::from) {
         None if partitions > 0 => (Some(TopicState::Ready(partitions as i32)), None),
         None => (Some(TopicState::Unknown), Some("it has no partitions yet".to_owned())),
-        Some(code @ (Code::LeaderNotAvailable | Code::UnknownTopic)) => (Some(TopicState::Unknown), Some(code.to_string())),
+        Some(code @ (Code::LeaderNotAvailable | Code::UnknownTopic)) => {
+            (Some(TopicState::Unknown), Some(code.to_string()))
+        }
         Some(code) => (Some(TopicState::Missing), Some(code.to_string())),
     }
 }

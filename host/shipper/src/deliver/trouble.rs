@@ -41,7 +41,8 @@ impl Trouble {
                 return;
             }
         };
-        let authentication = authentication || before.as_ref().is_some_and(|before| before.authentication && before.message == text);
+        let authentication =
+            authentication || before.as_ref().is_some_and(|before| before.authentication && before.message == text);
         let times = before.map_or(0, |before| before.times) + 1;
         self.now = Some(Current { at: Instant::now(), message: text, times, authentication });
     }
@@ -92,7 +93,10 @@ mod tests {
         let mut trouble = Trouble::default();
         let before = Instant::now();
         trouble.heard(Code::AllBrokersDown, "1/1 brokers are down");
-        assert_eq!(trouble.message(Some(before - std::time::Duration::from_secs(1))).as_deref(), Some("1/1 brokers are down"));
+        assert_eq!(
+            trouble.message(Some(before - std::time::Duration::from_secs(1))).as_deref(),
+            Some("1/1 brokers are down")
+        );
         assert_eq!(trouble.message(Some(Instant::now() + std::time::Duration::from_secs(1))), None);
     }
 }
