@@ -12,11 +12,7 @@ pub struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    pub(crate) const NONE: Lines<'static> = Lines {
-        data: &[],
-        starts: &[],
-        ends: &[],
-    };
+    pub(crate) const NONE: Lines<'static> = Lines { data: &[], starts: &[], ends: &[] };
 
     /// Number of lines.
     pub fn len(&self) -> usize {

@@ -7,13 +7,7 @@ use crate::filter::Filter;
 use crate::run::Runner;
 
 /// Bindings of the batch lane and of what the host lends.
-#[allow(
-    unsafe_code,
-    missing_docs,
-    clippy::all,
-    unused_qualifications,
-    unreachable_pub
-)]
+#[allow(unsafe_code, missing_docs, clippy::all, unused_qualifications, unreachable_pub)]
 pub mod batch {
     wit_bindgen::generate!({
         path: "wit",
@@ -92,29 +86,15 @@ fn running<S: Slot, R>(call: impl FnOnce(&mut Runner<S::Filter>) -> R) -> R {
 impl<S: Slot> wit_batch::Guest for S {
     fn start(config: Vec<u8>) -> Result<wit_batch::Traits, Vec<u8>> {
         // A panic is a trap without a word: say why before it.
-        std::panic::set_hook(Box::new(|info| {
-            wit_host::print(2, info.to_string().as_bytes())
-        }));
+        std::panic::set_hook(Box::new(|info| wit_host::print(2, info.to_string().as_bytes())));
         let (runner, traits) = Runner::start(&config).map_err(String::into_bytes)?;
         S::with(|slot| *slot = Some(runner));
-        let crate::Traits {
-            stateless,
-            needles,
-            keep_skipped,
-        } = traits;
-        Ok(wit_batch::Traits {
-            stateless,
-            needles,
-            keep_skipped,
-        })
+        let crate::Traits { stateless, needles, keep_skipped } = traits;
+        Ok(wit_batch::Traits { stateless, needles, keep_skipped })
     }
 
     fn run(first: u64, lines: wit_batch::Lines) -> Result<wit_batch::Answer, wit_batch::Fault> {
-        let lines = Lines {
-            data: &lines.data,
-            starts: &lines.starts,
-            ends: &lines.ends,
-        };
+        let lines = Lines { data: &lines.data, starts: &lines.starts, ends: &lines.ends };
         let answer = running::<S, _>(|runner| runner.run(first, lines)).map_err(fault)?;
         let outcome = match answer.outcome {
             Outcome::KeepAll => wit::Outcome::KeepAll,
@@ -122,10 +102,7 @@ impl<S: Slot> wit_batch::Guest for S {
             Outcome::Keep(mask) => wit::Outcome::Keep(mask),
             Outcome::Emit(rows) => wit::Outcome::Emit(output(rows)),
         };
-        Ok(wit::Answer {
-            outcome,
-            oldest_held: answer.oldest_held,
-        })
+        Ok(wit::Answer { outcome, oldest_held: answer.oldest_held })
     }
 }
 
@@ -156,45 +133,24 @@ impl<S: Slot> state::exports::tailmill::filter::state::Guest for S {
 }
 
 fn fault(fault: crate::Fault) -> wit::Fault {
-    wit::Fault {
-        line: fault.line,
-        message: fault.message.into_bytes(),
-    }
+    wit::Fault { line: fault.line, message: fault.message.into_bytes() }
 }
 
 fn released(released: crate::Released) -> wit::Released {
-    wit::Released {
-        output: released.output.map(output),
-        oldest_held: released.oldest_held,
-    }
+    wit::Released { output: released.output.map(output), oldest_held: released.oldest_held }
 }
 
 fn output(rows: Output) -> wit::Output {
     wit::Output {
-        lines: wit::Lines {
-            data: rows.data,
-            starts: rows.starts,
-            ends: rows.ends,
-        },
+        lines: wit::Lines { data: rows.data, starts: rows.starts, ends: rows.ends },
         source: rows.source,
         keys: rows.keys.map(column),
         topics: rows.topics,
         timestamps_ms: rows.timestamps_ms,
-        headers: rows
-            .headers
-            .into_iter()
-            .map(|(name, values)| wit::Header {
-                name,
-                values: column(values),
-            })
-            .collect(),
+        headers: rows.headers.into_iter().map(|(name, values)| wit::Header { name, values: column(values) }).collect(),
     }
 }
 
 fn column(column: Column) -> wit::Column {
-    wit::Column {
-        present: column.present,
-        data: column.data,
-        ends: column.ends,
-    }
+    wit::Column { present: column.present, data: column.data, ends: column.ends }
 }

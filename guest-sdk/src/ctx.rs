@@ -122,9 +122,7 @@ impl<'a> Ctx<'a> {
 
     /// Adds a record header to this line, should it be kept or replaced.
     pub fn set_header(&mut self, name: &str, value: &[u8]) {
-        self.extras()
-            .headers
-            .push((name.to_string(), value.to_vec()));
+        self.extras().headers.push((name.to_string(), value.to_vec()));
     }
 
     /// The number of this line in its stream, at this place of the filter chain.
@@ -182,10 +180,7 @@ impl<'a> Ctx<'a> {
         let topics = self.topics();
         let index = topics.iter().position(|known| known == topic);
         if index.is_none() {
-            self.fail(format!(
-                "topic `{topic}` is not one of the entry's topics ({})",
-                topics.join(", ")
-            ));
+            self.fail(format!("topic `{topic}` is not one of the entry's topics ({})", topics.join(", ")));
         }
         index.map(|index| index as u16)
     }
@@ -195,18 +190,13 @@ impl<'a> Ctx<'a> {
         if !self.input.is_empty() {
             return self.line_number();
         }
-        self.facts
-            .held
-            .oldest()
-            .unwrap_or(self.first.saturating_sub(1))
+        self.facts.held.oldest().unwrap_or(self.first.saturating_sub(1))
     }
 
     fn push(&mut self, source: u64, write: impl FnOnce(&mut LineWriter<'_>)) -> usize {
         self.plain = false;
         let (input, first) = (self.input, self.first);
-        self.rows().emit(source, &input, first, |data| {
-            write(&mut LineWriter { data })
-        })
+        self.rows().emit(source, &input, first, |data| write(&mut LineWriter { data }))
     }
 
     /// From now on this answer is rows: the lines that had only a bit so far become rows too.
@@ -214,9 +204,7 @@ impl<'a> Ctx<'a> {
         self.rows.get_or_insert_with(|| {
             let mut rows = Rows::sized_for(&self.input);
             if self.mask.kept > 0 {
-                (0..self.at)
-                    .filter(|at| self.mask.keeps(*at))
-                    .for_each(|at| rows.keep(at, &self.input, self.first));
+                (0..self.at).filter(|at| self.mask.keeps(*at)).for_each(|at| rows.keep(at, &self.input, self.first));
             }
             rows
         })
@@ -323,10 +311,7 @@ impl<'a> Ctx<'a> {
             return Err(problem);
         }
         self.name_sources();
-        Ok(self
-            .rows
-            .filter(|rows| rows.len() > 0)
-            .map(|rows| rows.finish(&self.input, self.first)))
+        Ok(self.rows.filter(|rows| rows.len() > 0).map(|rows| rows.finish(&self.input, self.first)))
     }
 }
 

@@ -90,11 +90,7 @@ pub struct NoConfig {}
 
 /// Reads a config and says which key is wrong.
 pub(crate) fn parse_config<C: DeserializeOwned>(json: &[u8]) -> Result<C, String> {
-    let json = if json.trim_ascii().is_empty() {
-        b"{}"
-    } else {
-        json
-    };
+    let json = if json.trim_ascii().is_empty() { b"{}" } else { json };
     let mut reader = serde_json::Deserializer::from_slice(json);
     let config = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
@@ -112,10 +108,7 @@ pub(crate) fn parse_config<C: DeserializeOwned>(json: &[u8]) -> Result<C, String
 
 /// The host hands the config over in a form of its own, so a line and a column in it help nobody.
 fn without_position(message: &str) -> String {
-    message
-        .rfind(" at line ")
-        .map_or(message, |cut| &message[..cut])
-        .to_string()
+    message.rfind(" at line ").map_or(message, |cut| &message[..cut]).to_string()
 }
 
 #[cfg(test)]
@@ -145,24 +138,15 @@ mod tests {
 
     #[test]
     fn a_config_error_names_the_key() {
-        check(
-            r#"{"word": 3}"#,
-            "`word`: invalid type: integer `3`, expected a string",
-        );
+        check(r#"{"word": 3}"#, "`word`: invalid type: integer `3`, expected a string");
         check(
             r#"{"word": "a", "limits": [{"per": "x"}]}"#,
             r#"`limits[0].per`: invalid type: string "x", expected u32"#,
         );
         check("{}", "missing field `word`");
-        check(
-            r#"{"word": "a", "wrod": 1}"#,
-            "unknown field `wrod`, expected `word` or `limits`",
-        );
+        check(r#"{"word": "a", "wrod": 1}"#, "unknown field `wrod`, expected `word` or `limits`");
         check("", "missing field `word`");
         check("{", "EOF while parsing an object");
-        check(
-            r#"{"word": "a"} x"#,
-            "trailing characters at line 1 column 15",
-        );
+        check(r#"{"word": "a"} x"#, "trailing characters at line 1 column 15");
     }
 }

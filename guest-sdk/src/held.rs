@@ -21,10 +21,7 @@ pub struct Held {
 impl Held {
     pub(crate) fn new(tracker: &Rc<Tracker>, line: u64) -> Held {
         tracker.hold(line);
-        Held {
-            line,
-            tracker: Rc::clone(tracker),
-        }
+        Held { line, tracker: Rc::clone(tracker) }
     }
 
     /// The number of the line in its stream.
@@ -50,9 +47,7 @@ impl<'de> Deserialize<'de> for Held {
         let line = u64::deserialize(input)?;
         LOADING.with_borrow(|tracker| match tracker {
             Some(tracker) => Ok(Held::new(tracker, line)),
-            None => Err(de::Error::custom(
-                "a held line can only be loaded by the filter's `load`",
-            )),
+            None => Err(de::Error::custom("a held line can only be loaded by the filter's `load`")),
         })
     }
 }
@@ -124,19 +119,9 @@ mod tests {
         drop(first);
         assert_eq!(tracker.oldest(), Some(3), "one of two is gone");
         drop(again);
-        assert_eq!(
-            (tracker.oldest(), tracker.take_let_go()),
-            (Some(5), Some(3))
-        );
+        assert_eq!((tracker.oldest(), tracker.take_let_go()), (Some(5), Some(3)));
         drop(second);
-        assert_eq!(
-            (
-                tracker.oldest(),
-                tracker.take_let_go(),
-                tracker.take_let_go()
-            ),
-            (None, Some(5), None)
-        );
+        assert_eq!((tracker.oldest(), tracker.take_let_go(), tracker.take_let_go()), (None, Some(5), None));
     }
 
     #[test]
@@ -144,14 +129,9 @@ mod tests {
         let tracker = Rc::new(Tracker::default());
         let saved = serde_json::to_string(&Held::new(&tracker, 7)).expect("save");
         assert_eq!(saved, "7");
-        assert!(
-            serde_json::from_str::<Held>(&saved).is_err(),
-            "outside of load nobody would count it"
-        );
+        assert!(serde_json::from_str::<Held>(&saved).is_err(), "outside of load nobody would count it");
         let other = Rc::new(Tracker::default());
-        let held: Held = other
-            .while_loading(|| serde_json::from_str(&saved))
-            .expect("load");
+        let held: Held = other.while_loading(|| serde_json::from_str(&saved)).expect("load");
         assert_eq!((held.line(), other.oldest()), (7, Some(7)));
     }
 }

@@ -13,10 +13,7 @@ pub(crate) struct Mask {
 
 impl Mask {
     pub(crate) fn new(lines: usize) -> Mask {
-        Mask {
-            words: vec![0; lines.div_ceil(64)],
-            kept: 0,
-        }
+        Mask { words: vec![0; lines.div_ceil(64)], kept: 0 }
     }
 
     #[inline]
@@ -30,11 +27,7 @@ impl Mask {
     }
 
     pub(crate) fn into_bytes(self, lines: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = self
-            .words
-            .iter()
-            .flat_map(|word| word.to_le_bytes())
-            .collect();
+        let mut bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
         bytes.truncate(lines.div_ceil(8));
         bytes
     }
@@ -54,11 +47,7 @@ impl ColumnBuilder {
     /// Invariant: `row` is the last row set or a later one.
     pub(crate) fn set(&mut self, row: usize, value: &[u8]) {
         if row + 1 == self.rows && self.is_present(row) {
-            let before = if row == 0 {
-                0
-            } else {
-                crate::answer::u32_at(&self.ends, row - 1)
-            };
+            let before = if row == 0 { 0 } else { crate::answer::u32_at(&self.ends, row - 1) };
             self.data.truncate(before);
             self.rows -= 1;
             self.ends.truncate(row * 4);
@@ -73,9 +62,7 @@ impl ColumnBuilder {
     }
 
     fn is_present(&self, row: usize) -> bool {
-        self.present
-            .get(row / 8)
-            .is_some_and(|byte| byte >> (row % 8) & 1 == 1)
+        self.present.get(row / 8).is_some_and(|byte| byte >> (row % 8) & 1 == 1)
     }
 
     fn pad(&mut self, rows: usize) {
@@ -95,11 +82,7 @@ impl ColumnBuilder {
         if self.values == rows {
             self.present.clear();
         }
-        Column {
-            present: self.present,
-            data: self.data,
-            ends: self.ends,
-        }
+        Column { present: self.present, data: self.data, ends: self.ends }
     }
 }
 
@@ -119,9 +102,7 @@ impl Rows {
     pub(crate) fn sized_for(input: &Lines<'_>) -> Rows {
         let mut rows = Rows::default();
         let lines = input.len();
-        rows.out
-            .data
-            .reserve(input.data.len() + input.data.len() / 8);
+        rows.out.data.reserve(input.data.len() + input.data.len() / 8);
         rows.out.starts.reserve(lines * 4);
         rows.out.ends.reserve(lines * 4);
         rows.out.source.reserve(lines * 8);
@@ -135,9 +116,7 @@ impl Rows {
     /// Line `at` goes on as it is.
     pub(crate) fn keep(&mut self, at: usize, input: &Lines<'_>, first: u64) {
         // More than a terminator between two lines means that lines in between were left out: they must not be copied.
-        let follows = self.run.end == at
-            && !self.run.is_empty()
-            && input.span(at).0 - input.span(at - 1).1 <= 2;
+        let follows = self.run.end == at && !self.run.is_empty() && input.span(at).0 - input.span(at - 1).1 <= 2;
         if follows {
             self.run.end += 1;
         } else {
@@ -159,9 +138,7 @@ impl Rows {
             let (start, end) = input.span(at);
             push_u32(&mut self.out.starts, start - from + base);
             push_u32(&mut self.out.ends, end - from + base);
-            self.out
-                .source
-                .extend_from_slice(&(first + at as u64).to_le_bytes());
+            self.out.source.extend_from_slice(&(first + at as u64).to_le_bytes());
         }
     }
 
@@ -224,11 +201,7 @@ impl Rows {
             pad_timestamps(&mut self.out.timestamps_ms, rows);
         }
         self.out.keys = self.keys.map(|keys| keys.finish(rows));
-        self.out.headers = self
-            .headers
-            .into_iter()
-            .map(|(name, column)| (name, column.finish(rows)))
-            .collect();
+        self.out.headers = self.headers.into_iter().map(|(name, column)| (name, column.finish(rows))).collect();
         self.out
     }
 }

@@ -21,18 +21,8 @@ impl<F: Filter> Runner<F> {
         if let Some(problem) = traits.problem() {
             return Err(problem);
         }
-        let facts = Facts {
-            stateless: traits.stateless,
-            ..Facts::default()
-        };
-        Ok((
-            Runner {
-                filter,
-                facts,
-                next: 0,
-            },
-            traits,
-        ))
+        let facts = Facts { stateless: traits.stateless, ..Facts::default() };
+        Ok((Runner { filter, facts, next: 0 }, traits))
     }
 
     /// Judges a batch whose first line has the number `first`.
@@ -42,32 +32,19 @@ impl<F: Filter> Runner<F> {
             // Not `Lines::line`: the loop is the hot path and knows that both columns are long enough.
             let line = &lines.data[u32_at(lines.starts, at)..u32_at(lines.ends, at)];
             ctx.begin(at);
-            let settled = self
-                .filter
-                .line(line, &mut ctx)
-                .and_then(|verdict| ctx.settle(verdict));
+            let settled = self.filter.line(line, &mut ctx).and_then(|verdict| ctx.settle(verdict));
             if let Err(message) = settled {
-                return Err(Fault {
-                    line: Some(first + at as u64),
-                    message,
-                });
+                return Err(Fault { line: Some(first + at as u64), message });
             }
         }
         self.next = first + lines.len() as u64;
         let outcome = ctx.finish();
-        Ok(Answer {
-            outcome,
-            oldest_held: self.oldest_held(),
-        })
+        Ok(Answer { outcome, oldest_held: self.oldest_held() })
     }
 
     /// How often ticks are wanted; 0: never.
     pub fn every_ms(&self) -> u32 {
-        if self.facts.stateless {
-            0
-        } else {
-            self.filter.every_ms()
-        }
+        if self.facts.stateless { 0 } else { self.filter.every_ms() }
     }
 
     /// Time has passed.
@@ -80,22 +57,13 @@ impl<F: Filter> Runner<F> {
         self.release(F::flush)
     }
 
-    fn release(
-        &mut self,
-        call: impl FnOnce(&mut F, &mut Ctx<'_>) -> Result<(), String>,
-    ) -> Result<Released, Fault> {
+    fn release(&mut self, call: impl FnOnce(&mut F, &mut Ctx<'_>) -> Result<(), String>) -> Result<Released, Fault> {
         let mut ctx = Ctx::new(self.next, Lines::NONE, &self.facts);
         self.facts.held.forget_let_go();
         let output = call(&mut self.filter, &mut ctx)
             .and_then(|()| ctx.finish_release())
-            .map_err(|message| Fault {
-                line: None,
-                message,
-            })?;
-        Ok(Released {
-            output,
-            oldest_held: self.oldest_held(),
-        })
+            .map_err(|message| Fault { line: None, message })?;
+        Ok(Released { output, oldest_held: self.oldest_held() })
     }
 
     /// The filter's state.

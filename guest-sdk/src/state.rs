@@ -20,23 +20,14 @@ pub mod bytes {
 
     /// Writes bytes as a string of characters below U+0100.
     pub fn serialize<S: Serializer>(bytes: &[u8], out: S) -> Result<S::Ok, S::Error> {
-        out.serialize_str(
-            &bytes
-                .iter()
-                .map(|byte| char::from(*byte))
-                .collect::<String>(),
-        )
+        out.serialize_str(&bytes.iter().map(|byte| char::from(*byte)).collect::<String>())
     }
 
     /// Reads what [`serialize`] wrote.
     pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(input)?;
-        let bytes = text
-            .chars()
-            .map(|character| u8::try_from(u32::from(character)));
-        bytes
-            .collect::<Result<_, _>>()
-            .map_err(|_| de::Error::custom("a character that is no byte"))
+        let bytes = text.chars().map(|character| u8::try_from(u32::from(character)));
+        bytes.collect::<Result<_, _>>().map_err(|_| de::Error::custom("a character that is no byte"))
     }
 }
 
@@ -50,9 +41,7 @@ mod tests {
 
     #[test]
     fn every_byte_comes_back() {
-        let pending = Pending {
-            line: (0..=255).collect(),
-        };
+        let pending = Pending { line: (0..=255).collect() };
         let saved = super::to_bytes(&pending).expect("save");
         assert_eq!(super::from_bytes::<Pending>(&saved), Ok(pending));
         assert!(super::from_bytes::<Pending>(r#"{"line": "Ā"}"#.as_bytes()).is_err());

@@ -60,10 +60,7 @@ pub struct Traits {
 impl Traits {
     /// Judges every line alone.
     pub fn stateless() -> Traits {
-        Traits {
-            stateless: true,
-            ..Traits::default()
-        }
+        Traits { stateless: true, ..Traits::default() }
     }
 
     /// Remembers something from line to line: gets an instance of its own for every file.
@@ -88,14 +85,8 @@ impl Traits {
     /// Why the host could not honour these traits, if so.
     pub(crate) fn problem(&self) -> Option<String> {
         if !self.needles.is_empty() && !self.stateless {
-            return Some(
-                "needles need a stateless filter: skipped lines would be missing from its count"
-                    .into(),
-            );
+            return Some("needles need a stateless filter: skipped lines would be missing from its count".into());
         }
-        self.needles
-            .iter()
-            .any(Vec::is_empty)
-            .then(|| "an empty needle is in every line: leave it out".into())
+        self.needles.iter().any(Vec::is_empty).then(|| "an empty needle is in every line: leave it out".into())
     }
 }

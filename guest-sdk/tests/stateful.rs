@@ -23,10 +23,7 @@ struct Pending {
 impl Collect {
     fn joined(&mut self) -> Vec<u8> {
         let pending = std::mem::take(&mut self.state.pending);
-        pending
-            .iter()
-            .flat_map(|pending| pending.line.iter().copied())
-            .collect()
+        pending.iter().flat_map(|pending| pending.line.iter().copied()).collect()
     }
 }
 
@@ -35,9 +32,7 @@ impl Filter for Collect {
     type Config = NoConfig;
 
     fn start(_: NoConfig) -> Result<Self, String> {
-        Ok(Collect {
-            state: State::default(),
-        })
+        Ok(Collect { state: State::default() })
     }
 
     fn line(&mut self, line: &[u8], ctx: &mut Ctx) -> Result<Verdict, String> {
@@ -63,10 +58,7 @@ impl Filter for Collect {
                 Verdict::Replace(joined)
             }
             _ => {
-                self.state.pending.push(Pending {
-                    held: ctx.hold(),
-                    line: line.to_vec(),
-                });
+                self.state.pending.push(Pending { held: ctx.hold(), line: line.to_vec() });
                 Verdict::Hold
             }
         })
@@ -93,9 +85,7 @@ impl Filter for Collect {
 }
 
 fn show(sent: &[Sent]) -> Vec<String> {
-    sent.iter()
-        .map(|sent| format!("{}@{}", sent.text(), sent.source))
-        .collect()
+    sent.iter().map(|sent| format!("{}@{}", sent.text(), sent.source)).collect()
 }
 
 /// Each batch: lines, what comes out as `line@source`, and the oldest line held after it.
@@ -103,11 +93,7 @@ fn check(batches: &[(&[&str], &[&str], Option<u64>)]) {
     let mut tester = testing::start::<Collect>("{}").expect("start");
     for (lines, wanted, oldest) in batches {
         let sent = tester.run(lines).expect("no fault");
-        assert_eq!(
-            (show(&sent).as_slice(), tester.oldest_held()),
-            (own(wanted).as_slice(), *oldest),
-            "{lines:?}"
-        );
+        assert_eq!((show(&sent).as_slice(), tester.oldest_held()), (own(wanted).as_slice(), *oldest), "{lines:?}");
     }
 }
 
@@ -118,27 +104,13 @@ fn own(texts: &[&str]) -> Vec<String> {
 #[test]
 fn a_joined_line_comes_from_its_oldest_part() {
     check(&[(&["a", "b;"], &["ab;@0"], None)]);
-    check(&[
-        (&["a"], &[], Some(0)),
-        (&["b"], &[], Some(0)),
-        (&["c;"], &["abc;@0"], None),
-    ]);
-    check(&[
-        (&["x;", "a"], &["x;@0"], Some(1)),
-        (
-            &["pass", "b;", "pass"],
-            &["pass@2", "ab;@1", "pass@4"],
-            None,
-        ),
-    ]);
+    check(&[(&["a"], &[], Some(0)), (&["b"], &[], Some(0)), (&["c;"], &["abc;@0"], None)]);
+    check(&[(&["x;", "a"], &["x;@0"], Some(1)), (&["pass", "b;", "pass"], &["pass@2", "ab;@1", "pass@4"], None)]);
 }
 
 #[test]
 fn held_lines_let_go_together_keep_their_own_sources() {
-    check(&[
-        (&["a", "b"], &[], Some(0)),
-        (&["c", "now", "d"], &["a@0", "b@1", "c@2", "now@3"], Some(4)),
-    ]);
+    check(&[(&["a", "b"], &[], Some(0)), (&["c", "now", "d"], &["a@0", "b@1", "c@2", "now@3"], Some(4))]);
 }
 
 #[test]
@@ -149,9 +121,7 @@ fn a_line_that_was_let_go_in_silence_is_not_the_source_of_a_later_one() {
 #[test]
 fn a_filter_that_forgets_its_held_line_is_told_so() {
     let mut tester = testing::start::<Collect>("{}").expect("start");
-    let fault = tester
-        .run(&["pass", "forget"])
-        .expect_err("nothing is held");
+    let fault = tester.run(&["pass", "forget"]).expect_err("nothing is held");
     assert_eq!(fault.line, Some(1));
 }
 
@@ -166,10 +136,7 @@ fn ticks_and_flushes_let_go() {
     assert_eq!(sent[0].key.as_deref(), Some(&b"tick"[..]));
     tester.run(&["c", "d"]).expect("no fault");
     let sent = tester.flush().expect("no fault");
-    assert_eq!(
-        (show(&sent), tester.oldest_held()),
-        (own(&["c@3", "d@4"]), None)
-    );
+    assert_eq!((show(&sent), tester.oldest_held()), (own(&["c@3", "d@4"]), None));
 }
 
 #[test]
@@ -182,22 +149,12 @@ fn state_carries_held_lines_to_a_new_instance() {
     );
     tester.reload("{}").expect("reload");
     let sent = tester.run(&["c;"]).expect("no fault");
-    assert_eq!(
-        (show(&sent), tester.oldest_held()),
-        (own(&["\u{fc}bc;@1"]), None)
-    );
-    assert!(
-        tester
-            .load(b"{}")
-            .is_err_and(|error| error.starts_with("while loading the state: missing field"))
-    );
+    assert_eq!((show(&sent), tester.oldest_held()), (own(&["\u{fc}bc;@1"]), None));
+    assert!(tester.load(b"{}").is_err_and(|error| error.starts_with("while loading the state: missing field")));
 }
 
 #[test]
 fn the_answer_does_not_depend_on_how_lines_are_batched() {
     let lines = ["a", "b;", "pass", "c", "d", "now", "e;", "f"];
-    assert_eq!(
-        testing::texts::<Collect>("{}", lines),
-        ["ab;", "pass", "c", "d", "now", "e;", "f"]
-    );
+    assert_eq!(testing::texts::<Collect>("{}", lines), ["ab;", "pass", "c", "d", "now", "e;", "f"]);
 }

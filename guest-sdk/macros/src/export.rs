@@ -12,24 +12,16 @@ pub(crate) struct Offers {
 }
 
 pub(crate) fn exports(filter: &TokenStream, offers: Offers) -> TokenStream {
-    let offered = [
-        ("batch", true),
-        ("ticks", offers.ticks),
-        ("finish", offers.finish),
-        ("state", offers.state),
-    ];
-    let exports = offered
-        .iter()
-        .filter(|(_, offered)| *offered)
-        .map(|(name, _)| {
-            let module = format_ident!("{name}");
-            let export = format_ident!("export_{name}");
-            quote! {
-                ::tailmill_filter::bindings::#module::#export!(
-                    __TailmillModule with_types_in ::tailmill_filter::bindings::#module
-                );
-            }
-        });
+    let offered = [("batch", true), ("ticks", offers.ticks), ("finish", offers.finish), ("state", offers.state)];
+    let exports = offered.iter().filter(|(_, offered)| *offered).map(|(name, _)| {
+        let module = format_ident!("{name}");
+        let export = format_ident!("export_{name}");
+        quote! {
+            ::tailmill_filter::bindings::#module::#export!(
+                __TailmillModule with_types_in ::tailmill_filter::bindings::#module
+            );
+        }
+    });
     quote! {
         #[cfg(target_arch = "wasm32")]
         #[allow(unsafe_code, clippy::all, unused_qualifications)]

@@ -24,16 +24,11 @@ impl Parse for Arguments {
                 input.parse::<Token![=]>()?;
                 let list;
                 bracketed!(list in input);
-                arguments.needles = Punctuated::<Lit, Token![,]>::parse_terminated(&list)?
-                    .into_iter()
-                    .collect();
+                arguments.needles = Punctuated::<Lit, Token![,]>::parse_terminated(&list)?.into_iter().collect();
             } else if name == "keep_skipped" {
                 arguments.keep_skipped = true;
             } else {
-                return Err(Error::new(
-                    name.span(),
-                    "on a function: `needles = [\"…\"]` or `keep_skipped`",
-                ));
+                return Err(Error::new(name.span(), "on a function: `needles = [\"…\"]` or `keep_skipped`"));
             }
             if !input.is_empty() {
                 input.parse::<Token![,]>()?;
@@ -49,8 +44,7 @@ pub(crate) fn expand(arguments: &Arguments, function: &ItemFn) -> Result<TokenSt
     let needles = needles(arguments)?;
     let keep_skipped = arguments.keep_skipped;
     let exports = exports(&quote!(#name), Offers::default());
-    let about =
-        format!("The filter that [`{name}()`] is: for tests, and for what loads the module.");
+    let about = format!("The filter that [`{name}()`] is: for tests, and for what loads the module.");
     Ok(quote! {
         #function
 
@@ -95,10 +89,7 @@ fn needles(arguments: &Arguments) -> Result<Vec<TokenStream>> {
             Ok(quote!(#bytes))
         }
         Lit::ByteStr(bytes) => Ok(quote!(#bytes)),
-        other => Err(Error::new(
-            other.span(),
-            "a needle is a string or a byte string",
-        )),
+        other => Err(Error::new(other.span(), "a needle is a string or a byte string")),
     };
     arguments.needles.iter().map(bytes).collect()
 }
@@ -109,21 +100,14 @@ struct Parameters {
     call: Vec<TokenStream>,
 }
 
-const SHAPE: &str =
-    "a filter takes the line as `&[u8]`, and after it, if it wants, `&Config` and `&mut Ctx`";
+const SHAPE: &str = "a filter takes the line as `&[u8]`, and after it, if it wants, `&Config` and `&mut Ctx`";
 
 fn parameters(function: &ItemFn) -> Result<Parameters> {
     let signature = &function.sig;
     if signature.asyncness.is_some() || !signature.generics.params.is_empty() {
-        return Err(Error::new_spanned(
-            signature,
-            "a filter is a plain function: not async, not generic",
-        ));
+        return Err(Error::new_spanned(signature, "a filter is a plain function: not async, not generic"));
     }
-    let mut found = Parameters {
-        config: quote!(::tailmill_filter::NoConfig),
-        call: Vec::new(),
-    };
+    let mut found = Parameters { config: quote!(::tailmill_filter::NoConfig), call: Vec::new() };
     let (mut has_config, mut has_ctx) = (false, false);
     for (at, parameter) in signature.inputs.iter().enumerate() {
         let FnArg::Typed(parameter) = parameter else {

@@ -20,10 +20,7 @@ impl Parse for Arguments {
         }
         let name: Ident = input.parse()?;
         if name != "state" {
-            return Err(Error::new(
-                name.span(),
-                "on an `impl Filter`: `state = FIELD`",
-            ));
+            return Err(Error::new(name.span(), "on an `impl Filter`: `state = FIELD`"));
         }
         input.parse::<Token![=]>()?;
         let field = input.parse()?;
@@ -33,37 +30,21 @@ impl Parse for Arguments {
 }
 
 pub(crate) fn expand(arguments: &Arguments, mut block: ItemImpl) -> Result<TokenStream> {
-    let is_filter = block
-        .trait_
-        .as_ref()
-        .and_then(|(_, path, _)| path.segments.last())
-        .is_some_and(|last| last.ident == "Filter");
+    let is_filter =
+        block.trait_.as_ref().and_then(|(_, path, _)| path.segments.last()).is_some_and(|last| last.ident == "Filter");
     if !is_filter {
-        return Err(Error::new_spanned(
-            &block.self_ty,
-            "#[filter] goes on an `impl Filter for …`",
-        ));
+        return Err(Error::new_spanned(&block.self_ty, "#[filter] goes on an `impl Filter for …`"));
     }
     if !block.generics.params.is_empty() {
-        return Err(Error::new_spanned(
-            &block.generics,
-            "a module holds one filter: no generics",
-        ));
+        return Err(Error::new_spanned(&block.generics, "a module holds one filter: no generics"));
     }
     if let Some(field) = &arguments.state {
         add_state(&mut block, field)?;
     }
     if has(&block, "save") != has(&block, "load") {
-        return Err(Error::new_spanned(
-            &block.self_ty,
-            "`save` and `load` go together",
-        ));
+        return Err(Error::new_spanned(&block.self_ty, "`save` and `load` go together"));
     }
-    let offers = Offers {
-        ticks: has(&block, "tick"),
-        finish: has(&block, "flush"),
-        state: has(&block, "save"),
-    };
+    let offers = Offers { ticks: has(&block, "tick"), finish: has(&block, "flush"), state: has(&block, "save") };
     let filter = &block.self_ty;
     let exports = exports(&quote!(#filter), offers);
     Ok(quote! {
@@ -73,18 +54,12 @@ pub(crate) fn expand(arguments: &Arguments, mut block: ItemImpl) -> Result<Token
 }
 
 fn has(block: &ItemImpl, method: &str) -> bool {
-    block
-        .items
-        .iter()
-        .any(|item| matches!(item, ImplItem::Fn(function) if function.sig.ident == method))
+    block.items.iter().any(|item| matches!(item, ImplItem::Fn(function) if function.sig.ident == method))
 }
 
 fn add_state(block: &mut ItemImpl, field: &Ident) -> Result<()> {
     if has(block, "save") || has(block, "load") {
-        return Err(Error::new(
-            field.span(),
-            "either `state = FIELD` or your own `save` and `load`",
-        ));
+        return Err(Error::new(field.span(), "either `state = FIELD` or your own `save` and `load`"));
     }
     block.items.push(parse_quote! {
         fn save(&self) -> ::std::result::Result<::std::vec::Vec<u8>, ::std::string::String> {

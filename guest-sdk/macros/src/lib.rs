@@ -33,16 +33,9 @@ use proc_macro::TokenStream;
 pub fn filter(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let item = syn::parse_macro_input!(item as syn::Item);
     let made = match item {
-        syn::Item::Fn(function) => {
-            syn::parse(arguments).and_then(|arguments| function::expand(&arguments, &function))
-        }
-        syn::Item::Impl(block) => {
-            syn::parse(arguments).and_then(|arguments| implementation::expand(&arguments, block))
-        }
-        other => Err(syn::Error::new_spanned(
-            other,
-            "#[filter] goes on a function or on an `impl Filter for …`",
-        )),
+        syn::Item::Fn(function) => syn::parse(arguments).and_then(|arguments| function::expand(&arguments, &function)),
+        syn::Item::Impl(block) => syn::parse(arguments).and_then(|arguments| implementation::expand(&arguments, block)),
+        other => Err(syn::Error::new_spanned(other, "#[filter] goes on a function or on an `impl Filter for …`")),
     };
     made.unwrap_or_else(|error| error.to_compile_error()).into()
 }

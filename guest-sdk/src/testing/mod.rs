@@ -30,22 +30,15 @@ pub fn start_in<F: Filter>(world: World, config: &str) -> Result<Tester<F>, Stri
 ///
 /// # Panics
 /// When the filter does not start, has a fault, or answers differently for another batching.
-pub fn records<F: Filter>(
-    config: &str,
-    lines: impl IntoIterator<Item = impl AsRef<[u8]>>,
-) -> Vec<Sent> {
-    try_records::<F>(config, lines)
-        .unwrap_or_else(|fault| panic!("fault on line {:?}: {}", fault.line, fault.message))
+pub fn records<F: Filter>(config: &str, lines: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Vec<Sent> {
+    try_records::<F>(config, lines).unwrap_or_else(|fault| panic!("fault on line {:?}: {}", fault.line, fault.message))
 }
 
 /// As [`records`], the lines as text (lossy where they are no UTF-8).
 ///
 /// # Panics
 /// As [`records`].
-pub fn texts<F: Filter>(
-    config: &str,
-    lines: impl IntoIterator<Item = impl AsRef<[u8]>>,
-) -> Vec<String> {
+pub fn texts<F: Filter>(config: &str, lines: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Vec<String> {
     records::<F>(config, lines).iter().map(Sent::text).collect()
 }
 
@@ -57,26 +50,17 @@ pub fn try_records<F: Filter>(
     config: &str,
     lines: impl IntoIterator<Item = impl AsRef<[u8]>>,
 ) -> Result<Vec<Sent>, Fault> {
-    let lines: Vec<Vec<u8>> = lines
-        .into_iter()
-        .map(|line| line.as_ref().to_vec())
-        .collect();
+    let lines: Vec<Vec<u8>> = lines.into_iter().map(|line| line.as_ref().to_vec()).collect();
     let whole = in_batches::<F>(config, &lines, lines.len().max(1));
     for size in 1..=3.min(lines.len()) {
         let parts = in_batches::<F>(config, &lines, size);
-        assert_eq!(
-            parts,
-            whole,
-            "batches of {size} give another answer than one batch of {}",
-            lines.len()
-        );
+        assert_eq!(parts, whole, "batches of {size} give another answer than one batch of {}", lines.len());
     }
     whole
 }
 
 fn in_batches<F: Filter>(config: &str, lines: &[Vec<u8>], size: usize) -> Result<Vec<Sent>, Fault> {
-    let mut tester =
-        start::<F>(config).unwrap_or_else(|error| panic!("the filter does not start: {error}"));
+    let mut tester = start::<F>(config).unwrap_or_else(|error| panic!("the filter does not start: {error}"));
     let mut sent = Vec::new();
     for batch in lines.chunks(size) {
         sent.extend(tester.run(batch)?);

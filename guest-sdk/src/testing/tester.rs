@@ -17,13 +17,7 @@ pub struct Tester<F: Filter> {
 impl<F: Filter> Tester<F> {
     pub(super) fn start(mut world: World, config: &str) -> Result<Tester<F>, String> {
         let (runner, traits) = inside(&mut world, || Runner::start(config.as_bytes()))?;
-        Ok(Tester {
-            world,
-            runner,
-            traits,
-            next: 0,
-            oldest_held: None,
-        })
+        Ok(Tester { world, runner, traits, next: 0, oldest_held: None })
     }
 
     /// What the filter said about itself.
@@ -39,32 +33,17 @@ impl<F: Filter> Tester<F> {
     /// One batch of lines: what goes on. Lines without a needle are skipped, as by the host.
     pub fn run(&mut self, lines: &[impl AsRef<[u8]>]) -> Result<Vec<Sent>, Fault> {
         let first = self.next;
-        let reaches: Vec<bool> = lines
-            .iter()
-            .map(|line| self.has_needle(line.as_ref()))
-            .collect();
+        let reaches: Vec<bool> = lines.iter().map(|line| self.has_needle(line.as_ref())).collect();
         let mut sent = self.skipped(first, lines, &reaches);
-        let entering = lines
-            .iter()
-            .zip(&reaches)
-            .enumerate()
-            .filter(|(_, (_, reaches))| **reaches);
-        let (numbers, entering): (Vec<usize>, Vec<&[u8]>) =
-            entering.map(|(at, (line, _))| (at, line.as_ref())).unzip();
+        let entering = lines.iter().zip(&reaches).enumerate().filter(|(_, (_, reaches))| **reaches);
+        let (numbers, entering): (Vec<usize>, Vec<&[u8]>) = entering.map(|(at, (line, _))| (at, line.as_ref())).unzip();
         if !entering.is_empty() {
             let answer = self.answer(&entering)?;
             let judged = self.judged(first, &entering, answer.outcome);
-            let real = |line: Sent| Sent {
-                source: first + numbers[(line.source - first) as usize] as u64,
-                ..line
-            };
+            let real = |line: Sent| Sent { source: first + numbers[(line.source - first) as usize] as u64, ..line };
             // Sources of held lines lie in earlier batches; needles are for stateless filters, where there are none.
             let exact = self.traits.needles.is_empty();
-            sent.extend(
-                judged
-                    .into_iter()
-                    .map(|line| if exact { line } else { real(line) }),
-            );
+            sent.extend(judged.into_iter().map(|line| if exact { line } else { real(line) }));
         }
         self.next = first + lines.len() as u64;
         if !self.traits.needles.is_empty() {
@@ -82,11 +61,7 @@ impl<F: Filter> Tester<F> {
             ends.extend_from_slice(&(data.len() as u32).to_le_bytes());
             data.push(b'\n');
         }
-        let lines = Lines {
-            data: &data,
-            starts: &starts,
-            ends: &ends,
-        };
+        let lines = Lines { data: &data, starts: &starts, ends: &ends };
         let first = self.next;
         let answer = inside(&mut self.world, || self.runner.run(first, lines))?;
         self.next += lines.len() as u64;
@@ -135,31 +110,20 @@ impl<F: Filter> Tester<F> {
 
     fn has_needle(&self, line: &[u8]) -> bool {
         let needles = &self.traits.needles;
-        needles.is_empty()
-            || needles
-                .iter()
-                .any(|needle| line.windows(needle.len()).any(|part| part == needle))
+        needles.is_empty() || needles.iter().any(|needle| line.windows(needle.len()).any(|part| part == needle))
     }
 
     fn skipped(&self, first: u64, lines: &[impl AsRef<[u8]>], reaches: &[bool]) -> Vec<Sent> {
-        let kept = lines
-            .iter()
-            .zip(reaches)
-            .enumerate()
-            .filter(|(_, (_, reaches))| !**reaches && self.traits.keep_skipped);
-        kept.map(|(at, (line, _))| {
-            Sent::as_it_came(line.as_ref(), first + at as u64, &self.world.topics)
-        })
-        .collect()
+        let kept =
+            lines.iter().zip(reaches).enumerate().filter(|(_, (_, reaches))| !**reaches && self.traits.keep_skipped);
+        kept.map(|(at, (line, _))| Sent::as_it_came(line.as_ref(), first + at as u64, &self.world.topics)).collect()
     }
 
     fn judged(&self, first: u64, lines: &[&[u8]], outcome: Outcome) -> Vec<Sent> {
         let topics = &self.world.topics;
         let kept = |keeps: &dyn Fn(usize) -> bool| {
             let lines = lines.iter().enumerate().filter(|(at, _)| keeps(*at));
-            lines
-                .map(|(at, line)| Sent::as_it_came(line, first + at as u64, topics))
-                .collect()
+            lines.map(|(at, line)| Sent::as_it_came(line, first + at as u64, topics)).collect()
         };
         match outcome {
             Outcome::KeepAll => kept(&|_| true),
@@ -174,8 +138,6 @@ impl<F: Filter> Tester<F> {
 
     fn released(&mut self, released: Released) -> Vec<Sent> {
         self.oldest_held = released.oldest_held;
-        released
-            .output
-            .map_or_else(Vec::new, |output| unpack(&output, &self.world.topics))
+        released.output.map_or_else(Vec::new, |output| unpack(&output, &self.world.topics))
     }
 }

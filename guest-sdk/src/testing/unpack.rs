@@ -27,59 +27,32 @@ impl Sent {
     }
 
     pub(super) fn as_it_came(line: &[u8], source: u64, topics: &[String]) -> Sent {
-        Sent {
-            line: line.to_vec(),
-            source,
-            topic: topics[0].clone(),
-            ..Sent::default()
-        }
+        Sent { line: line.to_vec(), source, topic: topics[0].clone(), ..Sent::default() }
     }
 }
 
 /// # Panics
 /// When the columns do not fit each other.
 pub(super) fn unpack(output: &Output, topics: &[String]) -> Vec<Sent> {
-    let lines = Lines {
-        data: &output.data,
-        starts: &output.starts,
-        ends: &output.ends,
-    };
+    let lines = Lines { data: &output.data, starts: &output.starts, ends: &output.ends };
     let rows = lines.len();
     assert_eq!(output.ends.len(), rows * 4, "as many ends as starts");
     assert_eq!(output.source.len(), rows * 8, "a source for each line");
-    assert!(
-        [0, rows * 2].contains(&output.topics.len()),
-        "no topics or one for each line"
-    );
-    assert!(
-        [0, rows * 8].contains(&output.timestamps_ms.len()),
-        "no times or one for each line"
-    );
+    assert!([0, rows * 2].contains(&output.topics.len()), "no topics or one for each line");
+    assert!([0, rows * 8].contains(&output.timestamps_ms.len()), "no times or one for each line");
     let mut before = 0;
     (0..rows)
         .map(|row| {
             let (start, end) = lines.span(row);
-            assert!(
-                before <= start && start <= end && end <= lines.data.len(),
-                "line {row} is out of place"
-            );
+            assert!(before <= start && start <= end && end <= lines.data.len(), "line {row} is out of place");
             before = end;
-            let topic = output
-                .topics
-                .get(row * 2..row * 2 + 2)
-                .map_or(0, |two| u16::from_le_bytes([two[0], two[1]]));
-            let time = eight(&output.timestamps_ms, row)
-                .map(i64::from_le_bytes)
-                .filter(|time| *time != i64::MIN);
-            let header =
-                |(name, column): &(String, Column)| Some((name.clone(), value(column, row, rows)?));
+            let topic = output.topics.get(row * 2..row * 2 + 2).map_or(0, |two| u16::from_le_bytes([two[0], two[1]]));
+            let time = eight(&output.timestamps_ms, row).map(i64::from_le_bytes).filter(|time| *time != i64::MIN);
+            let header = |(name, column): &(String, Column)| Some((name.clone(), value(column, row, rows)?));
             Sent {
                 line: lines.line(row).to_vec(),
                 source: eight(&output.source, row).map_or(0, u64::from_le_bytes),
-                key: output
-                    .keys
-                    .as_ref()
-                    .and_then(|column| value(column, row, rows)),
+                key: output.keys.as_ref().and_then(|column| value(column, row, rows)),
                 topic: topics[usize::from(topic)].clone(),
                 timestamp_ms: time,
                 headers: output.headers.iter().filter_map(header).collect(),
@@ -94,15 +67,8 @@ fn eight(packed: &[u8], row: usize) -> Option<[u8; 8]> {
 
 fn value(column: &Column, row: usize, rows: usize) -> Option<Vec<u8>> {
     assert_eq!(column.ends.len(), rows * 4, "an end for each line");
-    assert!(
-        column.present.is_empty() || column.present.len() == rows.div_ceil(8),
-        "a bit for each line"
-    );
-    let start = if row == 0 {
-        0
-    } else {
-        u32_at(&column.ends, row - 1)
-    };
+    assert!(column.present.is_empty() || column.present.len() == rows.div_ceil(8), "a bit for each line");
+    let start = if row == 0 { 0 } else { u32_at(&column.ends, row - 1) };
     let end = u32_at(&column.ends, row);
     let present = column.present.is_empty() || column.present[row / 8] >> (row % 8) & 1 == 1;
     assert!(present || start == end, "an absent value has no bytes");

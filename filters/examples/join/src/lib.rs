@@ -43,10 +43,7 @@ impl Filter for Join {
         if config.wait_ms == 0 {
             return Err("`wait_ms`: must be at least 1".into());
         }
-        Ok(Join {
-            wait_ms: config.wait_ms.into(),
-            pending: None,
-        })
+        Ok(Join { wait_ms: config.wait_ms.into(), pending: None })
     }
 
     fn line(&mut self, line: &[u8], ctx: &mut Ctx) -> Result<Verdict, String> {
@@ -60,11 +57,7 @@ impl Filter for Join {
             });
         };
         let now = ctx.now_ms();
-        let pending = self.pending.get_or_insert_with(|| Pending {
-            held: ctx.hold(),
-            text: Vec::new(),
-            since_ms: now,
-        });
+        let pending = self.pending.get_or_insert_with(|| Pending { held: ctx.hold(), text: Vec::new(), since_ms: now });
         pending.text.extend_from_slice(part);
         Ok(Verdict::Hold)
     }
@@ -75,11 +68,7 @@ impl Filter for Join {
 
     fn tick(&mut self, ctx: &mut Ctx) -> Result<(), String> {
         let now = ctx.now_ms();
-        if self
-            .pending
-            .as_ref()
-            .is_some_and(|pending| now - pending.since_ms >= self.wait_ms)
-        {
+        if self.pending.as_ref().is_some_and(|pending| now - pending.since_ms >= self.wait_ms) {
             self.flush(ctx)?;
         }
         Ok(())

@@ -2,13 +2,7 @@
 //! `{"fail_on": "x"}` as config makes every line that begins with x an error: the config is ours to read as we like.
 
 // The bindings are generated code, and hold all that is unsafe here.
-#[allow(
-    unsafe_code,
-    missing_docs,
-    clippy::all,
-    unused_qualifications,
-    unreachable_pub
-)]
+#[allow(unsafe_code, missing_docs, clippy::all, unused_qualifications, unreachable_pub)]
 mod bindings {
     wit_bindgen::generate!({ path: "../../../wit", world: "line-filter" });
 
@@ -31,15 +25,10 @@ thread_local! {
 
 impl Guest for Upper {
     fn start(config: Vec<u8>) -> Result<(), Vec<u8>> {
-        let config: String = String::from_utf8_lossy(&config)
-            .split_whitespace()
-            .collect();
+        let config: String = String::from_utf8_lossy(&config).split_whitespace().collect();
         let letter = match config.as_str() {
             "{}" | "" => None,
-            other => match other
-                .strip_prefix("{\"fail_on\":\"")
-                .and_then(|rest| rest.strip_suffix("\"}"))
-            {
+            other => match other.strip_prefix("{\"fail_on\":\"").and_then(|rest| rest.strip_suffix("\"}")) {
                 Some(text) if text.len() == 1 => Some(text.as_bytes()[0]),
                 _ => return Err(b"config: only `fail_on` is known, with one ASCII letter".to_vec()),
             },
@@ -56,11 +45,7 @@ impl Guest for Upper {
             return Err(b"this line begins with the letter of `fail_on`".to_vec());
         }
         let upper = line.to_ascii_uppercase();
-        Ok(if upper == line {
-            Verdict::Keep
-        } else {
-            Verdict::Replace(upper)
-        })
+        Ok(if upper == line { Verdict::Keep } else { Verdict::Replace(upper) })
     }
 }
 
@@ -76,13 +61,7 @@ mod tests {
             Ok(Verdict::Replace(bytes)) => Ok(Some(String::from_utf8(bytes).expect("UTF-8"))),
             Err(message) => Err(String::from_utf8(message).expect("UTF-8")),
         };
-        assert_eq!(
-            got,
-            wanted
-                .map(|text| text.map(String::from))
-                .map_err(String::from),
-            "{config} {line}"
-        );
+        assert_eq!(got, wanted.map(|text| text.map(String::from)).map_err(String::from), "{config} {line}");
     }
 
     #[test]
@@ -95,11 +74,7 @@ mod tests {
 
     #[test]
     fn a_line_can_fail_and_so_can_a_config() {
-        check(
-            r#"{ "fail_on": "x" }"#,
-            "xyz",
-            Err("this line begins with the letter of `fail_on`"),
-        );
+        check(r#"{ "fail_on": "x" }"#, "xyz", Err("this line begins with the letter of `fail_on`"));
         check(r#"{ "fail_on": "x" }"#, "yxz", Ok(Some("YXZ")));
         assert!(Upper::start(b"{\"other\": 1}".to_vec()).is_err());
     }

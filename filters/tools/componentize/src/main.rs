@@ -27,16 +27,12 @@ fn componentize(from: &Path, to: &Path) -> Result<(), String> {
     }
     // A name beside the target's, then a rename: whoever watches the directory never sees half a module.
     let part = to.with_extension("wasm.part");
-    std::fs::write(&part, component)
-        .and_then(|()| std::fs::rename(&part, to))
-        .map_err(|error| error.to_string())
+    std::fs::write(&part, component).and_then(|()| std::fs::rename(&part, to)).map_err(|error| error.to_string())
 }
 
 fn encode(module: &[u8]) -> Result<Vec<u8>, String> {
     let encoder = ComponentEncoder::default().validate(true).module(module);
-    encoder
-        .and_then(|mut encoder| encoder.encode())
-        .map_err(|error| format!("{error:#}"))
+    encoder.and_then(|mut encoder| encoder.encode()).map_err(|error| format!("{error:#}"))
 }
 
 #[allow(clippy::print_stderr)] // A build tool talks to whoever builds.
