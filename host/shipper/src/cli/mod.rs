@@ -5,6 +5,8 @@
 
 pub mod check; // `check`
 mod output; // what a person sees
+mod run; // `run`
+mod dev; // `dev`
 mod settings_args; // flags above the settings file
 mod shell; // completions and man pages
 mod state; // `state`: what is kept of each file, by hand
@@ -41,6 +43,12 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Run the agent until it is told to stop
+    #[command(after_help = run::EXAMPLES)]
+    Run(SettingsArgs),
+    /// Try it: tail, filter and print, with Kafka built in and no set-up
+    #[command(after_help = dev::EXAMPLES)]
+    Dev(dev::DevArgs),
     /// Show how the agent on this machine is doing
     #[command(after_help = status::EXAMPLES)]
     Status(status::StatusArgs),
@@ -66,10 +74,10 @@ enum Command {
 
 /// Runs the command that the process was given. Returns its exit code.
 pub fn main() -> i32 {
-    run(std::env::args_os().collect())
+    dispatch(std::env::args_os().collect())
 }
 
-fn run(args: Vec<OsString>) -> i32 {
+fn dispatch(args: Vec<OsString>) -> i32 {
     // The compile child limits itself before anything else happens in it.
     if args.get(1).is_some_and(|arg| arg == "compile-module") {
         return compile_module();
@@ -84,6 +92,8 @@ fn run(args: Vec<OsString>) -> i32 {
     };
     match cli.command {
         None => welcome::show(),
+        Some(Command::Run(args)) => run::run(&args),
+        Some(Command::Dev(args)) => dev::run(&args),
         Some(Command::Status(args)) => status::run(&args),
         Some(Command::State(args)) => state::run(&args),
         Some(Command::Completions { shell }) => shell::completions(Cli::command(), shell),
@@ -115,7 +125,7 @@ mod tests {
     fn bad_usage_is_64_and_help_is_0() {
         let check = |args: &[&str], code: i32| {
             let args = std::iter::once("tailmill").chain(args.iter().copied()).map(OsString::from).collect();
-            assert_eq!(run(args), code);
+            assert_eq!(dispatch(args), code);
         };
         check(&["--version"], exit::CLEAN);
         check(&["status", "--help"], exit::CLEAN);

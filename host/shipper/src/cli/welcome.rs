@@ -38,3 +38,24 @@ fn text(paint: Paint) -> String {
     text.push_str("\nEverything else: tailmill --help, tailmill COMMAND --help\n");
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_in_the_welcome_exists_with_its_flags() {
+        let plain = text(Paint(false));
+        let commands: Vec<&str> = plain.lines().filter_map(|line| line.strip_prefix("  $ tailmill ")).collect();
+        assert_eq!(commands.len(), 5);
+        for line in commands {
+            let words: Vec<&str> = line.split(' ').collect();
+            let cli = crate::cli::Cli::command();
+            let command = cli.find_subcommand(words[0]).unwrap_or_else(|| panic!("no command {line}"));
+            for flag in words.iter().filter_map(|word| word.strip_prefix("--")) {
+                assert!(command.get_arguments().any(|arg| arg.get_long() == Some(flag)), "no --{flag} in {line}");
+            }
+        }
+    }
+}
