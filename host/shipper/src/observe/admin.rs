@@ -96,7 +96,7 @@ fn verdict(headers: &HeaderMap, good: &str, reasons: Vec<String>) -> Response {
 mod tests {
     use super::*;
     use crate::model::Plan;
-    use crate::observe::{Part, ShardSnapshot};
+    use crate::observe::{EntryLedger, Part, ShardSnapshot};
     use std::time::Instant;
 
     /// A real server on a port of its own; stops when dropped.
@@ -203,11 +203,16 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_left_open_does_not_keep_the_server_from_stopping() {
-        let mut server = Server::start(&ready_board());
+    fn a_client_that_does_not_read_does_not_keep_the_server_from_stopping() {
+        // An answer of some 20 MB: more than the buffers of a connection take.
+        let entries = (0..20_000).map(|i| (format!("{i}").as_str().into(), EntryLedger::default())).collect();
+        let board = ready_board();
+        board.publish(0, ShardSnapshot { entries, ..ShardSnapshot::default() });
+        let mut server = Server::start(&board);
         let address = server.url.trim_start_matches("http://").to_owned();
-        let mut open = std::net::TcpStream::connect(address).unwrap();
-        io::Write::write_all(&mut open, b"GET /status HTTP/1.1\r\n").unwrap();
+        let mut lazy = std::net::TcpStream::connect(address).unwrap();
+        io::Write::write_all(&mut lazy, b"GET /status HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        assert!(io::Read::read(&mut lazy, &mut [0; 1024]).unwrap() > 0);
         server.stop();
     }
 }

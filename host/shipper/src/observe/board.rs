@@ -394,6 +394,8 @@ mod tests {
         check(Some("all brokers down"));
         board.well(cluster(), 1);
         check(None);
+        board.trouble(cluster(), 0, "no route");
+        check(Some("no route"));
     }
 
     #[test]

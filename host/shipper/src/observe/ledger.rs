@@ -412,7 +412,10 @@ mod tests {
         two.filter(0, &name, digest).fault(FaultKind::Timeout);
         two.filter(0, &name, digest).memory(50);
         two.filter(0, &name, Digest::of(b"b")).calls = 1;
+        let mut reversed = one.clone();
+        reversed += &two;
         two += &one;
+        assert_eq!(reversed.last_error, two.last_error);
         assert_eq!((two.read, two.lag_ms, two.lag_bytes), (count(4, 6), 9, 8));
         assert_eq!(two.last_error, Some(LastError { at_ms: 20, message: "newer".into() }));
         assert_eq!(two.filters.len(), 2, "a swapped module has counters of its own");
