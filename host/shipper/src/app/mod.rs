@@ -7,7 +7,9 @@
 
 mod conductor; // plans and file events to shard commands
 mod run; // the daemon: start, wait for a signal, stop
+mod judge; // modules judged without an agent
 mod start; // everything up, in order; and down again
 
+pub use judge::Judge;
 pub use run::{RunOptions, run};
 pub use start::{PlanSource, Running, StopOutcome, start};

@@ -11,6 +11,7 @@ use crate::pipeline::{ClusterLink, Shard, ShardLinks, ShardReport, ShardSettings
 use anyhow::{Context, Result};
 use crossbeam_channel::{Sender, unbounded};
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -28,7 +29,12 @@ pub enum PlanSource {
     /// The directories and etcd of the settings.
     Settings,
     /// This one, for good (`tailmill dev`).
-    Fixed(Arc<Plan>),
+    Fixed {
+        /// The plan.
+        plan: Arc<Plan>,
+        /// Where compiled modules are kept when the state directory does not live long enough to be worth it.
+        compiled: Option<PathBuf>,
+    },
 }
 
 /// A running agent.
@@ -81,8 +87,13 @@ impl ModuleCheck for ArmoryCheck {
 
 /// An engine and armory as the settings say, with compiled modules cached in the state directory.
 pub fn armory(settings: &Settings) -> Result<(Engine, Arc<Armory>)> {
+    armory_in(settings, settings.state_dir.join("compiled"))
+}
+
+/// The same with the cache elsewhere.
+pub(super) fn armory_in(settings: &Settings, dir: PathBuf) -> Result<(Engine, Arc<Armory>)> {
     let compiler = std::env::current_exe().context("while looking for the own executable, which compiles modules")?;
-    let cache = CacheOptions { dir: settings.state_dir.join("compiled"), compiler, limits: CompileLimits::STANDARD };
+    let cache = CacheOptions { dir, compiler, limits: CompileLimits::STANDARD };
     let engine = Engine::new(EngineOptions { epoch_every: EPOCH_EVERY, cache: Some(cache) })
         .context("while starting the filter engine")?;
     let armory = Arc::new(Armory::new(engine.clone(), settings.node.clone()));
@@ -100,7 +111,10 @@ pub fn start(settings: Arc<Settings>, source: PlanSource, board: Board) -> Resul
     let store = Store::open(&settings.state_dir)?;
     let records = store.load().context("while reading the marks")?;
     let seen = store.entries_seen().context("while reading the entries seen before")?;
-    let (engine, armory) = armory(&settings)?;
+    let (engine, armory) = match &source {
+        PlanSource::Fixed { compiled: Some(dir), .. } => armory_in(&settings, dir.clone())?,
+        _ => armory(&settings)?,
+    };
 
     let stop_helpers = Arc::new(AtomicBool::new(false));
     let mut helpers = vec![spawn("epoch", ticker(engine, stop_helpers.clone()))?];
@@ -193,7 +207,7 @@ impl Running {
     }
 }
 
-fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
+pub(super) fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
     std::thread::Builder::new()
         .name(format!("tailmill-{name}"))
         .spawn(body)
@@ -201,7 +215,7 @@ fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'stati
 }
 
 /// The engine's clock.
-fn ticker(engine: Engine, stop: Arc<AtomicBool>) -> impl FnOnce() + Send {
+pub(super) fn ticker(engine: Engine, stop: Arc<AtomicBool>) -> impl FnOnce() + Send {
     move || {
         while !stop.load(Ordering::Relaxed) {
             std::thread::sleep(EPOCH_EVERY);
@@ -289,7 +303,7 @@ fn start_control(
         }
     };
     match source {
-        PlanSource::Fixed(plan) => mailbox.send(ConductorMessage::Plan(plan)),
+        PlanSource::Fixed { plan, .. } => mailbox.send(ConductorMessage::Plan(plan)),
         PlanSource::Settings => {
             let (publish, mut plans) = watch::channel(Arc::new(Plan::default()));
             runtime.spawn(config::run_config(settings.clone(), publish, stopped, board.clone(), module_check(armory)));

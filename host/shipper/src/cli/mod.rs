@@ -14,10 +14,13 @@ mod status; // `status`
 mod welcome; // no command at all
 
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::app::Judge;
+use crate::config::{ModuleCheck, Settings};
 use crate::model::exit;
 use crate::observe::version;
 
@@ -49,6 +52,14 @@ enum Command {
     /// Try it: tail, filter and print, with Kafka built in and no set-up
     #[command(after_help = dev::EXAMPLES)]
     Dev(dev::DevArgs),
+    /// Name every problem of settings, entries and modules at once, without running anything
+    Check {
+        #[command(flatten)]
+        settings: SettingsArgs,
+        /// Print what was found as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show how the agent on this machine is doing
     #[command(after_help = status::EXAMPLES)]
     Status(status::StatusArgs),
@@ -94,12 +105,22 @@ fn dispatch(args: Vec<OsString>) -> i32 {
         None => welcome::show(),
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Dev(args)) => dev::run(&args),
+        Some(Command::Check { settings, json }) => check(&settings, json),
         Some(Command::Status(args)) => status::run(&args),
         Some(Command::State(args)) => state::run(&args),
         Some(Command::Completions { shell }) => shell::completions(Cli::command(), shell),
         Some(Command::Man { dir }) => shell::man(Cli::command(), dir.as_deref()),
         Some(Command::CompileModule) => compile_module(),
     }
+}
+
+fn check(settings: &SettingsArgs, json: bool) -> i32 {
+    let args = check::CheckArgs { config: settings.config.clone(), overrides: settings.overrides(), json };
+    let judge = |settings: &Settings| -> Result<Arc<dyn ModuleCheck>, String> {
+        Ok(Arc::new(Judge::new(settings).map_err(|error| format!("{error:#}"))?))
+    };
+    // A closed pipe: nobody wants to know the rest.
+    check::check(&args, &judge, &mut std::io::stdout().lock()).unwrap_or(exit::FAILED)
 }
 
 fn compile_module() -> i32 {

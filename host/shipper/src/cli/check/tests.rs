@@ -25,7 +25,8 @@ fn run(files: &[(&str, &str)], judge: fn() -> Arc<dyn ModuleCheck>, json: bool) 
     (code, String::from_utf8(out).unwrap().replace(&format!("{}/", dir.path().display()), ""))
 }
 
-const SETTINGS: &str = "[kafka]\nbrokers = [\"127.0.0.1:1\"]\n[entries]\ndir = \"entries.d\"\n[modules]\ndir = \"modules\"\n";
+const SETTINGS: &str =
+    "[kafka]\nbrokers = [\"127.0.0.1:1\"]\n[entries]\ndir = \"entries.d\"\n[modules]\ndir = \"modules\"\n";
 const GREP: &str = r#"{"path": "/a", "topic": "a", "filters": [{"use": "grep"}]}"#;
 
 #[test]
@@ -38,7 +39,10 @@ fn sound_settings_say_so() {
 #[test]
 fn problems_of_settings_entries_and_modules_come_together() {
     let files = [
-        ("tailmill.toml", "nod = \"x\"\n[kafka]\nbrokers = [\"127.0.0.1\"]\n[entries]\ndir = \"entries.d\"\n[modules]\ndir = \"modules\"\n"),
+        (
+            "tailmill.toml",
+            "nod = \"x\"\n[kafka]\nbrokers = [\"127.0.0.1\"]\n[entries]\ndir = \"entries.d\"\n[modules]\ndir = \"modules\"\n",
+        ),
         ("entries.d/a.json", GREP),
         ("entries.d/b.json", r#"{"path": "/b", "topic": "b", "filters": [{"use": "json"}, {"use": "nope"}]}"#),
         ("entries.d/c.json", r#"{"path": "/c", "nodes": "other-*"}"#),
@@ -73,7 +77,10 @@ fn missing_directories_and_settings_are_problems() {
     );
     let (code, text) = run(&[], || Arc::new(NoModuleCheck), false);
     assert_eq!(code, 64);
-    assert_eq!(text, "problem: tailmill.toml: while reading the settings: No such file or directory (os error 2)\ntailmill.toml: 1 problem\n");
+    assert_eq!(
+        text,
+        "problem: tailmill.toml: while reading the settings: No such file or directory (os error 2)\ntailmill.toml: 1 problem\n"
+    );
 }
 
 #[test]
@@ -101,7 +108,9 @@ fn json_says_the_same() {
 
 #[test]
 fn what_librdkafka_refuses_only_together_is_a_problem_too() {
-    let settings = format!("{SETTINGS}[kafka.properties]\n\"security.protocol\" = \"ssl\"\n\"ssl.ca.location\" = \"/nonexistent/ca.pem\"\n");
+    let settings = format!(
+        "{SETTINGS}[kafka.properties]\n\"security.protocol\" = \"ssl\"\n\"ssl.ca.location\" = \"/nonexistent/ca.pem\"\n"
+    );
     let files = [("tailmill.toml", settings.as_str()), ("entries.d/a.json", GREP), ("modules/grep.wasm", "\0asm")];
     let (code, text) = run(&files, || Arc::new(NoModuleCheck), false);
     assert_eq!(code, 64);

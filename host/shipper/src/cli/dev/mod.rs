@@ -9,7 +9,7 @@ mod screen; // records and rates
 
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -119,7 +119,6 @@ pub(super) fn run(args: &DevArgs) -> i32 {
 /// One run, from an empty Kafka to the summary.
 fn session(args: &DevArgs, plan: crate::model::Plan) -> Result<i32> {
     let state = tempfile::Builder::new().prefix("tailmill-dev-").tempdir().context("while making a state directory")?;
-    share_compiled_modules(state.path());
     let kafka = Kafka::start(&args.topic).context("while starting the mock Kafka")?;
     let settings = match plan::settings(args, state.path(), &kafka.brokers()) {
         Ok(settings) => Arc::new(settings),
@@ -128,7 +127,8 @@ fn session(args: &DevArgs, plan: crate::model::Plan) -> Result<i32> {
     let goal = args.once.then(|| Goal::of(plan.entries.values().map(|entry| &*entry.patterns)));
     introduce(args, &kafka);
     let board = Board::new(settings.node.clone(), settings.shards);
-    let running = app::start(settings, PlanSource::Fixed(Arc::new(plan)), board.clone())?;
+    let running =
+        app::start(settings, PlanSource::Fixed { plan: Arc::new(plan), compiled: compiled_dir() }, board.clone())?;
     let stop = stop_on_signal(&running);
     let mut screen = Screen::new(&args.show, args.json, args.quiet);
     let mut session = Session { board, kafka, watcher: Watcher::new(goal) };
@@ -264,14 +264,12 @@ fn stop_on_signal(running: &Running) -> Arc<AtomicBool> {
     stop
 }
 
-/// The state directory is new every time; compiling a large module takes seconds. So compiled modules live in the user's
-/// cache, and where that cannot be, they are compiled again.
-fn share_compiled_modules(state: &Path) {
+/// The state directory is new every time, and compiling a large module takes seconds: so compiled modules live in the
+/// user's cache. None: there is none, or it cannot be written.
+fn compiled_dir() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let base = base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let Some(base) = base.filter(|base| base.is_absolute()) else { return };
-    let shared = base.join("tailmill/compiled");
-    if std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&shared).is_ok() {
-        let _ = std::os::unix::fs::symlink(shared, state.join("compiled"));
-    }
+    let dir = base.filter(|base| base.is_absolute())?.join("tailmill/compiled");
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).ok()?;
+    Some(dir)
 }
