@@ -85,7 +85,7 @@ fn mask(bits: &[u8], lines: usize) -> Checked<Mask> {
         last[..rest.len()].copy_from_slice(rest);
         words.push(u64::from_le_bytes(last));
     }
-    if lines % 64 != 0
+    if !lines.is_multiple_of(64)
         && let Some(last) = words.last_mut()
     {
         *last &= (1 << (lines % 64)) - 1;

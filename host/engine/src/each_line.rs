@@ -6,20 +6,18 @@ use crate::fault;
 use crate::store::State;
 use crate::wit::{Verdict, func};
 use wasmtime::Store;
-use wasmtime::component::TypedFunc;
 
 /// Positions and source of a line count against the bytes of an answer too.
 const POSITION_BYTES: usize = 16;
 
 /// Asks about each line. The time of the call was begun by the caller.
 pub(crate) fn run(
-    run: func::RunLine,
+    run: func::RunLine<'_>,
     store: &mut Store<State>,
     first: u64,
     lines: Lines<'_>,
     output_bytes: usize,
 ) -> Result<Outcome, Fault> {
-    let run: TypedFunc<(&[u8],), (Result<Verdict, Vec<u8>>,)> = run;
     let mut answer = Answer::new(lines, first, output_bytes);
     for i in 0..lines.len() {
         let guilty = |fault: Fault| Fault { line: Some(first + i as u64), ..fault };

@@ -17,12 +17,19 @@ pub(crate) fn of_error(error: &Error, state: &mut State, during: &str) -> Fault 
         (FaultKind::Memory, refused)
     } else if let Some(trap) = trap {
         (FaultKind::Trap, trap.to_string())
-    } else if error.downcast_ref::<WasmBacktrace>().is_some() {
-        // Not a trap of wasm itself: something the host refused while the guest was running.
-        (FaultKind::Trap, error.root_cause().to_string())
     } else {
-        // The guest came back, and what it gave could not be read.
-        (FaultKind::BrokenAnswer, error.root_cause().to_string())
+        let cause = error.root_cause().to_string();
+        // Instances, memories and tables are counted by wasmtime, which has no type for that error.
+        let kind = if cause.starts_with("resource limit exceeded") {
+            FaultKind::Memory
+        } else if error.downcast_ref::<WasmBacktrace>().is_some() {
+            // Not a trap of wasm itself: something the host refused while the guest was running.
+            FaultKind::Trap
+        } else {
+            // The guest came back, and what it gave could not be read.
+            FaultKind::BrokenAnswer
+        };
+        (kind, cause)
     };
     let place = place_of(error).map(|place| format!(", in {place}")).unwrap_or_default();
     Fault { kind, line: None, message: bounded(&format!("{why}{place} (during {during})")) }

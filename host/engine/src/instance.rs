@@ -2,14 +2,14 @@
 
 use crate::answer::{Answer, Fault, FaultKind, Lines, Outcome, Released, Traits};
 use crate::check::{self, Allowed, broken};
+use crate::each_line;
 use crate::fault;
 use crate::limits::Limits;
 use crate::needles::{self, Needles};
 use crate::pack;
 use crate::store::{self, State};
 use crate::surroundings::{HostNotes, Origin};
-use crate::wit::{LinesIn, func};
-use crate::{each_line, wit};
+use crate::wit::func;
 use std::ops::RangeInclusive;
 use wasmtime::Store;
 use wasmtime::component::TypedFunc;
@@ -32,8 +32,8 @@ pub struct Instance {
 
 /// The function that answers lines.
 pub(crate) enum Lane {
-    Batch(func::RunBatch),
-    Line(func::RunLine),
+    Batch(func::RunBatch<'static>),
+    Line(func::RunLine<'static>),
 }
 
 /// Functions that a filter may have.
@@ -41,7 +41,7 @@ pub(crate) enum Lane {
 pub(crate) struct Optional {
     pub(crate) ticks: Option<(func::EveryMs, func::Release)>,
     pub(crate) flush: Option<func::Release>,
-    pub(crate) state: Option<(func::Save, func::Load)>,
+    pub(crate) state: Option<(func::Save, func::Load<'static>)>,
 }
 
 /// What the filter has seen and still holds, by sequence number.
@@ -141,7 +141,7 @@ impl Instance {
         self.usable()?;
         let loaded = match self.optional.state {
             Some((_, load)) => {
-                let load: TypedFunc<(&[u8],), _> = load;
+                let load: func::Load<'_> = load;
                 self.call(&load, (saved,), "load", 0).and_then(|(loaded,): (Result<(), Vec<u8>>,)| {
                     loaded.map_err(|message| fault::refused(None, &message))
                 })
@@ -236,7 +236,7 @@ impl Instance {
                 return Ok(Answer { outcome, oldest_held: None });
             }
         };
-        let run: TypedFunc<(u64, LinesIn<'_>), (Result<wit::Answer, wit::GuestFault>,)> = run;
+        let run: func::RunBatch<'_> = run;
         let packed = pack::pack(lines, given, &mut self.scratch.packed);
         let called = run.call(&mut self.store, (first, packed));
         let (answer,) = called.map_err(|error| fault::of_error(&error, self.store.data_mut(), "run"))?;

@@ -164,7 +164,7 @@ impl Exports {
             Some(Interface { pre, name, index: pre.component().get_export_index(None, name.as_str())? })
         };
         let state = match find("state") {
-            Some(state) => Some([state.func::<func::Save, _, _>("save")?, state.func::<func::Load, _, _>("load")?]),
+            Some(state) => Some([state.func::<func::Save, _, _>("save")?, state.func::<func::Load<'_>, _, _>("load")?]),
             None => None,
         };
         if let Some(batch) = find("batch") {
@@ -175,13 +175,13 @@ impl Exports {
                 None => None,
             };
             let flush = find("finish").map(|finish| finish.func::<func::Release, _, _>("flush")).transpose()?;
-            let start = batch.func::<func::StartBatch, _, _>("start")?;
-            let run = batch.func::<func::RunBatch, _, _>("run")?;
+            let start = batch.func::<func::StartBatch<'_>, _, _>("start")?;
+            let run = batch.func::<func::RunBatch<'_>, _, _>("run")?;
             return Ok(Exports { world: World::Batch, start, run, ticks, flush, state });
         }
         let line = find("line").ok_or_else(|| LoadError::wrong_world(names.to_vec()))?;
-        let start = line.func::<func::StartLine, _, _>("start")?;
-        let run = line.func::<func::RunLine, _, _>("run")?;
+        let start = line.func::<func::StartLine<'_>, _, _>("start")?;
+        let run = line.func::<func::RunLine<'_>, _, _>("run")?;
         Ok(Exports { world: World::Line, start, run, ticks: None, flush: None, state })
     }
 }

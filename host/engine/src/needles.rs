@@ -123,7 +123,7 @@ fn scatter(len: usize, chosen: impl Iterator<Item = u32>, value: bool, rest: boo
         let (word, bit) = (&mut mask.words[line as usize / 64], 1 << (line % 64));
         if value { *word |= bit } else { *word &= !bit }
     }
-    if len % 64 != 0
+    if !len.is_multiple_of(64)
         && let Some(last) = mask.words.last_mut()
     {
         *last &= (1 << (len % 64)) - 1;

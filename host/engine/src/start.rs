@@ -9,7 +9,7 @@ use crate::module::Linked;
 use crate::needles::Needles;
 use crate::store::{self, State};
 use crate::surroundings::Surroundings;
-use crate::wit;
+use crate::wit::{self, func};
 use std::sync::Arc;
 use wasmtime::Store;
 use wasmtime::component::{self, ComponentExportIndex, ComponentNamedList, Lift, Lower, TypedFunc};
@@ -70,16 +70,17 @@ fn bring_up(
     let exports = &linked.exports;
     let (lane, traits) = match exports.world {
         World::Batch => {
-            let start: wit::func::StartBatch = typed(&instance, store, &exports.start)?;
+            let start: func::StartBatch<'_> = typed(&instance, store, &exports.start)?;
             let run = typed(&instance, store, &exports.run)?;
-            let traits = call_start(&start, store, config)?.map_err(refused)?;
-            let wit::Traits { stateless, needles, keep_skipped } = traits;
+            let (traits,) = start.call(&mut *store, (config,))?;
+            let wit::Traits { stateless, needles, keep_skipped } = traits.map_err(refused)?;
             (Lane::Batch(run), Traits { stateless, needles, keep_skipped })
         }
         World::Line => {
-            let start: wit::func::StartLine = typed(&instance, store, &exports.start)?;
+            let start: func::StartLine<'_> = typed(&instance, store, &exports.start)?;
             let run = typed(&instance, store, &exports.run)?;
-            call_start(&start, store, config)?.map_err(refused)?;
+            let (started,) = start.call(&mut *store, (config,))?;
+            started.map_err(refused)?;
             (Lane::Line(run), Traits { stateless: line_world_stateless, ..Traits::default() })
         }
     };
@@ -94,20 +95,6 @@ fn bring_up(
         optional.state = Some((typed(&instance, store, save)?, typed(&instance, store, load)?));
     }
     Ok((lane, optional, traits))
-}
-
-/// `start` with a config that lives shorter than the function.
-fn call_start<R: ComponentNamedList + Lift + 'static, T>(
-    start: &TypedFunc<(&'static [u8],), R>,
-    store: &mut Store<State>,
-    config: &[u8],
-) -> wasmtime::Result<T>
-where
-    R: Into<(T,)>,
-{
-    let start: TypedFunc<(&[u8],), R> = *start;
-    let (answer,) = start.call(store, (config,))?.into();
-    Ok(answer)
 }
 
 fn typed<P, R>(

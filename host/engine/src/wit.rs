@@ -69,6 +69,7 @@ pub(crate) struct Output {
 
 #[derive(ComponentType, Lift)]
 #[component(variant)]
+#[allow(clippy::large_enum_variant)] // lives for a moment, and wasmtime lifts into no boxes
 pub(crate) enum Outcome {
     #[component(name = "keep-all")]
     KeepAll,
@@ -123,19 +124,20 @@ pub(crate) enum Verdict {
     Replace(Vec<u8>),
 }
 
-/// A function of the contract: its parameters and its result, as wasmtime wants them.
+/// A function of the contract: its parameters and its result, as wasmtime wants them. Kept for a lifetime of `'static`, it can
+/// be called with parameters that live shorter.
 pub(crate) mod func {
     use super::*;
     use wasmtime::component::TypedFunc;
 
-    pub(crate) type StartBatch = TypedFunc<(&'static [u8],), (Result<Traits, Vec<u8>>,)>;
-    pub(crate) type RunBatch = TypedFunc<(u64, LinesIn<'static>), (Result<Answer, GuestFault>,)>;
-    pub(crate) type StartLine = TypedFunc<(&'static [u8],), (Result<(), Vec<u8>>,)>;
-    pub(crate) type RunLine = TypedFunc<(&'static [u8],), (Result<Verdict, Vec<u8>>,)>;
+    pub(crate) type StartBatch<'a> = TypedFunc<(&'a [u8],), (Result<Traits, Vec<u8>>,)>;
+    pub(crate) type RunBatch<'a> = TypedFunc<(u64, LinesIn<'a>), (Result<Answer, GuestFault>,)>;
+    pub(crate) type StartLine<'a> = TypedFunc<(&'a [u8],), (Result<(), Vec<u8>>,)>;
+    pub(crate) type RunLine<'a> = TypedFunc<(&'a [u8],), (Result<Verdict, Vec<u8>>,)>;
     pub(crate) type EveryMs = TypedFunc<(), (u32,)>;
     pub(crate) type Release = TypedFunc<(), (Result<Released, GuestFault>,)>;
     pub(crate) type Save = TypedFunc<(), (Result<Vec<u8>, Vec<u8>>,)>;
-    pub(crate) type Load = TypedFunc<(&'static [u8],), (Result<(), Vec<u8>>,)>;
+    pub(crate) type Load<'a> = TypedFunc<(&'a [u8],), (Result<(), Vec<u8>>,)>;
 }
 
 #[cfg(test)]

@@ -52,27 +52,24 @@ fn encode(core: &[u8], found: &Scan) -> Result<Vec<u8>, String> {
             .filter_map(|name| wit::interface_of(name.split_once('#')?.0))
             .filter(|interface| EXPORTABLE.contains(interface))
             .collect();
-        embed(&mut core, &world_of("import host; import origin;", interfaces))?;
+        embed(&mut core, "wrapped", "import host; import origin;", interfaces)?;
     }
     let mut encoder = ComponentEncoder::default().validate(true).module(&core).map_err(said)?;
     if found.imports.contains(PREVIEW1) {
         let mut adapter = wat::parse_str(ADAPTER).map_err(said)?;
-        embed(&mut adapter, &world_of("import host;", BTreeSet::new()))?;
+        embed(&mut adapter, "preview1", "import host;", BTreeSet::new())?;
         encoder = encoder.adapter(PREVIEW1, &adapter).map_err(said)?;
     }
     encoder.encode().map_err(said)
 }
 
-/// The contract's text with one more world.
-fn world_of(imports: &str, exports: BTreeSet<&str>) -> String {
+/// Gives it the metadata of one more world of the contract. Each has a name of its own: they are merged.
+fn embed(core: &mut Vec<u8>, name: &str, imports: &str, exports: BTreeSet<&str>) -> Result<(), String> {
     let exports: String = exports.iter().map(|name| format!("export {name}; ")).collect();
-    format!("{}\nworld wrapped {{ {imports} {exports} }}\n", wit::TEXT)
-}
-
-fn embed(core: &mut Vec<u8>, text: &str) -> Result<(), String> {
+    let text = format!("{}\nworld {name} {{ {imports} {exports} }}\n", wit::TEXT);
     let mut resolve = Resolve::default();
-    let package = resolve.push_source("filter.wit", text).map_err(said)?;
-    let world = resolve.select_world(&[package], Some("wrapped")).map_err(said)?;
+    let package = resolve.push_source("filter.wit", &text).map_err(said)?;
+    let world = resolve.select_world(&[package], Some(name)).map_err(said)?;
     embed_component_metadata(core, &resolve, world, StringEncoding::UTF8).map_err(said)
 }
 

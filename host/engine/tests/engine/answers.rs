@@ -159,7 +159,7 @@ proptest! {
     fn a_random_mask_keeps_what_its_bits_say(bits in prop::collection::vec(any::<bool>(), 1..200), excess in any::<u8>()) {
         let mut packed = vec![0; bits.len().div_ceil(8)];
         bits.iter().enumerate().for_each(|(i, bit)| packed[i / 8] |= u8::from(*bit) << (i % 8));
-        if bits.len() % 8 != 0 {
+        if !bits.len().is_multiple_of(8) {
             *packed.last_mut().expect("a byte") |= excess << (bits.len() % 8);
         }
         // The guest answers the mask that is its first line.

@@ -124,7 +124,7 @@ impl Guest {
       (then (if (i32.eq (memory.grow (i32.add (i32.const 1) (i32.shr_u (local.get $new) (i32.const 16)))) (i32.const -1))
         (then unreachable))))
     (local.get $at))
-  (func $start (export "{prefix}start") (param $config i32) (param $config_len i32) (result i32) {start})
+  (func $start (export "{prefix}start") (param $config i32) (param $config_len i32) (result i32) {LOCALS} {start})
   (func $run (export "{prefix}run") {run_params} (result i32) {LOCALS} {run})
   (func (export "cabi_post_{prefix}run") (param i32) (global.set $heap (i32.const 65536)))
   {more}
@@ -202,7 +202,6 @@ pub(crate) struct Output {
 pub(crate) enum Outcome {
     #[default]
     KeepAll,
-    DropAll,
     Keep(List),
     Emit(Box<Output>),
     /// A tag that means nothing.
@@ -322,7 +321,6 @@ impl Image {
         }
         match &answer.outcome {
             Outcome::KeepAll => {}
-            Outcome::DropAll => record[8] = 1,
             Outcome::Tag(tag) => record[8] = *tag,
             Outcome::Keep(mask) => {
                 record[8] = 2;
