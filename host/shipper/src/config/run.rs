@@ -277,3 +277,6 @@ async fn finished<T>(work: tokio::task::JoinHandle<T>) -> T {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;
