@@ -14,6 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tailmill_tail::discover::Notice;
 use tailmill_tail::{Discovery, FileEvent, OpenedFile, StreamKey, StreamReport, WatchSpec};
 
 /// Never waits longer than this, whatever discovery does.
@@ -141,6 +142,11 @@ impl Conductor {
                 let _ = self.commits.send(CommitMessage::EntrySeen(entry.to_string()));
             }
             FileEvent::Notice(notice) => {
+                if let Notice::NotFoundAgain { key, .. } = &notice {
+                    self.records.remove(key);
+                    let _ =
+                        self.commits.send(CommitMessage::Commit { records: Vec::new(), removed: vec![key.clone()] });
+                }
                 tracing::warn!("{notice}");
                 self.board.notice(notice.to_string());
             }

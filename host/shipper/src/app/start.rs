@@ -86,7 +86,7 @@ impl ModuleCheck for ArmoryCheck {
 }
 
 /// An engine and armory as the settings say, with compiled modules cached in the state directory.
-pub fn armory(settings: &Settings) -> Result<(Engine, Arc<Armory>)> {
+fn armory(settings: &Settings) -> Result<(Engine, Arc<Armory>)> {
     armory_in(settings, settings.state_dir.join("compiled"))
 }
 
@@ -101,7 +101,7 @@ pub(super) fn armory_in(settings: &Settings, dir: PathBuf) -> Result<(Engine, Ar
 }
 
 /// The check of modules that `tailmill check` and the configuration use.
-pub fn module_check(armory: Arc<Armory>) -> Arc<dyn ModuleCheck> {
+fn module_check(armory: Arc<Armory>) -> Arc<dyn ModuleCheck> {
     Arc::new(ArmoryCheck(armory))
 }
 

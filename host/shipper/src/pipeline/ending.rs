@@ -17,11 +17,14 @@ impl Stream {
                 self.offer(batch, services);
                 None
             }
-            _ => {
+            Ok(Read::Working) => None,
+            Ok(Read::AtEnd { .. }) => {
                 self.flush_chain();
                 self.life = Life::Finishing;
                 None
             }
+            Ok(Read::Truncated { .. }) => Some(Turn::Truncated),
+            Err(error) => Some(self.read_failed(error, services)),
         }
     }
 
@@ -39,7 +42,9 @@ impl Stream {
             Life::Finishing | Life::Truncated
                 if self.progress.is_clear() && self.unsent.is_empty() && self.chain.is_idle() =>
             {
-                let record = Box::new(self.record(true, services.now_ms()));
+                // What a truncated file still owed may lie in a copy: its record stays open until that is known.
+                let finished = self.life == Life::Finishing;
+                let record = Box::new(self.record(finished, services.now_ms()));
                 let known = known_file(&self.key, &record);
                 Some(match self.life {
                     Life::Truncated => ShardReport::Truncated { known, record },

@@ -8,6 +8,7 @@ use crate::checkpoint::CommitMessage;
 use crate::model::LineCount;
 use crate::observe::ledger::STREAMS_LISTED_MAX;
 use crate::observe::{EntryLedger, Part, ShardSnapshot, ShardTotals, StreamState};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +70,7 @@ impl Shard {
             clear_gauges(ledger);
         }
         let now = self.services.now;
+        self.show_topics();
         let mut streams = Vec::new();
         for (_, stream) in self.streams.iter() {
             let ledger = self.services.ledgers.entry(stream.entry().clone()).or_default();
@@ -104,6 +106,27 @@ impl Shard {
                 None => self.links.board.well(part, self.services.settings.shard),
             }
         }
+    }
+
+    /// Topics that streams wait for are shown by name, and no longer when nobody waits.
+    fn show_topics(&mut self) {
+        let shard = self.services.settings.shard;
+        let mut waited_for = BTreeSet::new();
+        for (_, stream) in self.streams.iter().filter(|(_, stream)| !stream.unsent.is_empty()) {
+            let entry = &stream.armed.entry;
+            let Some(directory) = self.services.topics(&entry.cluster) else { continue };
+            for topic in entry.topics.iter().chain(&entry.dead_letter_topic) {
+                if let Some(problem) = directory.problem(topic) {
+                    let part = Part::Topic(entry.cluster.clone(), topic.clone());
+                    self.links.board.trouble(part.clone(), shard, problem);
+                    waited_for.insert(part);
+                }
+            }
+        }
+        for part in self.services.topics_in_trouble.difference(&waited_for) {
+            self.links.board.forget(part.clone(), shard);
+        }
+        self.services.topics_in_trouble = waited_for;
     }
 
     /// A producer that failed for good is replaced, and its streams replay from their marks.

@@ -5,7 +5,7 @@ use super::recovery::Recovery;
 use super::shard::Shard;
 use super::stream::{Life, Stream, known_file};
 use super::streams::StreamIx;
-use crate::checkpoint::{Progress, ResumePoint, StreamRecord};
+use crate::checkpoint::{CommitMessage, Progress, ResumePoint, StreamRecord};
 use crate::filter::{ArmedChain, Chain, StreamFacts};
 use crate::model::LineCount;
 use std::collections::VecDeque;
@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
+use tailmill_tail::reader::ReadError;
 use tailmill_tail::{Evidence, FileKey, Reader, StreamKey};
 
 /// What a new stream starts with beside its record.
@@ -51,8 +52,12 @@ impl Shard {
                 let message = format!("while opening {} at offset {from}: {error}", opened.path.display());
                 tracing::error!(entry = %armed.entry.name, "{message}");
                 self.services.ledger(&armed.entry.name).error(now_ms, &message);
-                let known = known_file(&opened.key, &record);
-                (self.links.report)(ShardReport::Closed { known, record: Box::new(record) });
+                let (known, record) = (known_file(&opened.key, &record), Box::new(record));
+                (self.links.report)(match error {
+                    // Another file took its place since discovery looked.
+                    ReadError::OtherContent | ReadError::TooShort { .. } => ShardReport::Truncated { known, record },
+                    _ => ShardReport::Closed { known, record },
+                });
                 return;
             }
         };
@@ -68,6 +73,8 @@ impl Shard {
             ResumePoint::Snapshot { offset, stages } => Some((*offset, stages.clone())),
             ResumePoint::Position { .. } => None,
         };
+        // From now on the file can be found again, wherever it is moved while the agent is down.
+        let _ = self.links.commits.send(CommitMessage::Commit { records: vec![record.clone()], removed: Vec::new() });
         let ix = self.streams.insert(|ix| new_stream(ix, beginning, record, reader));
         if let (Some((offset, stages)), Some(stream)) = (snapshot, self.streams.get_mut(ix)) {
             stream.restore(offset, stream.reader.evidence(), stages);

@@ -6,8 +6,8 @@ use super::streams::StreamIx;
 use crate::deliver::{Producer, TopicDirectory};
 use crate::filter::SharedInstances;
 use crate::model::{ClusterPlan, EntryName};
-use crate::observe::{EntryLedger, ShardTotals};
-use std::collections::{BTreeMap, HashMap};
+use crate::observe::{EntryLedger, Part, ShardTotals};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tailmill_tail::BufferPool;
@@ -54,6 +54,8 @@ pub(super) struct Services {
     pub shared: SharedInstances,
     pub ledgers: BTreeMap<EntryName, EntryLedger>,
     pub producers: HashMap<Arc<str>, Producer>,
+    /// Topics that streams wait for.
+    pub topics_in_trouble: BTreeSet<Part>,
     /// What the shard counts for itself.
     pub totals: ShardTotals,
     /// Timers that a turn asked for.
@@ -72,6 +74,7 @@ impl Services {
             shared: SharedInstances::default(),
             ledgers: BTreeMap::new(),
             producers: HashMap::new(),
+            topics_in_trouble: BTreeSet::new(),
             totals: ShardTotals::default(),
             wakes: Vec::new(),
             settings,

@@ -57,9 +57,4 @@ impl Streams {
     pub(super) fn iter(&self) -> impl Iterator<Item = (StreamIx, &Stream)> {
         self.slots.iter().map(|(ix, stream)| (*ix, stream))
     }
-
-    /// How many.
-    pub(super) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
 }

@@ -166,6 +166,10 @@ impl Stream {
             }
             Ok(Read::AtEnd { partial_bytes }) => {
                 self.at_end = true;
+                if partial_bytes != self.partial_bytes {
+                    // A line that is still being written is not quiet.
+                    self.quiet_since = None;
+                }
                 self.partial_bytes = partial_bytes;
                 if partial_bytes == 0 && self.pending().is_zero() {
                     self.caught_up_at = services.now;
@@ -213,7 +217,7 @@ impl Stream {
     }
 
     /// Nothing could be read: loud, and again later. The mark stays.
-    fn read_failed(&mut self, error: tailmill_tail::reader::ReadError, services: &mut Services) -> Turn {
+    pub(super) fn read_failed(&mut self, error: tailmill_tail::reader::ReadError, services: &mut Services) -> Turn {
         let reason = format!("while reading {}: {error}", self.path.display());
         if self.stuck.is_none() {
             account::stuck(self, services, &reason);
