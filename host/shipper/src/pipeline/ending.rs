@@ -5,6 +5,8 @@ use super::command::ShardReport;
 use super::services::Services;
 use super::stream::{Life, Stream, known_file};
 use super::turn::Turn;
+use crate::deliver::TopicState;
+use std::sync::Arc;
 use tailmill_tail::{BatchLimits, Read};
 
 impl Stream {
@@ -59,6 +61,18 @@ impl Stream {
             }
             Life::Closing => None,
         }
+    }
+
+    /// Whether a stopping shard waits for it: something is between read and deliver, and nothing that only a person or
+    /// time can change holds it back.
+    pub(super) fn will_send_more(&self, services: &Services) -> bool {
+        let missing = |topic: &Arc<str>| {
+            services
+                .topics(&self.armed.entry.cluster)
+                .is_some_and(|topics| topics.partitions(topic) == TopicState::Missing)
+        };
+        let waiting = !self.chain.is_idle() || self.recovery.is_active() || !self.unsent.is_empty();
+        waiting && self.stuck.is_none() && !self.armed.entry.topics.iter().any(missing)
     }
 
     /// The stream is taken off its shard: what is still pending is not counted as read any more, since it will be read

@@ -301,7 +301,7 @@ impl Shard {
         let Some(deadline) = self.stopping else {
             return false;
         };
-        let working = self.streams.iter().any(|(_, stream)| !stream.chain.is_idle() && stream.stuck.is_none());
+        let working = self.streams.iter().any(|(_, stream)| stream.will_send_more(&self.services));
         (self.services.parcels.is_empty() && !working) || Instant::now() >= deadline
     }
 
