@@ -24,9 +24,20 @@ pub fn batch_world(run: &str) -> Vec<u8> {
     module(BATCH, &format!("(param $first i64) {six} (result i32)"), run, "")
 }
 
+/// A module of the line world that wants something which no filter is given.
+pub fn importing(from: &str, name: &str) -> Vec<u8> {
+    let signature = "(param $data i32) (param $len i32) (result i32)";
+    module_with(&format!("(import \"{from}\" \"{name}\" (func))"), LINE, signature, "", "")
+}
+
 fn module(interface: &str, run_signature: &str, run: &str, start: &str) -> Vec<u8> {
+    module_with("", interface, run_signature, run, start)
+}
+
+fn module_with(import: &str, interface: &str, run_signature: &str, run: &str, start: &str) -> Vec<u8> {
     let text = format!(
         r#"(module
+            {import}
             (memory (export "memory") 34)
             (global $next (mut i32) (i32.const 65536))
             (func (export "cabi_realloc") (param $old i32) (param i32) (param $align i32) (param $size i32) (result i32)
@@ -43,6 +54,7 @@ fn module(interface: &str, run_signature: &str, run: &str, start: &str) -> Vec<u
                 {start}
                 (i32.const 1024))
             (func $run (export "{interface}#run") {run_signature}
+                (local $i i32)
                 (call $forget)
                 {run}
                 (i32.const 1024)))"#

@@ -70,8 +70,7 @@ fn check_tells_every_problem_of_settings_entries_and_modules_at_once() {
         ("imports", with(json!([{ "use": "imports" }]))),
         ("config", with(json!([{ "use": "grep", "with": { "no_such_key": 1 } }]))),
     ];
-    let importing = wat::parse_str(r#"(module (import "env" "system" (func)) (memory (export "memory") 1))"#).unwrap();
-    agent.stock("grep").module("imports", &importing);
+    agent.stock("grep").module("imports", &guests::importing("env", "system"));
     for (name, bytes) in &modules {
         agent.module(name, bytes);
     }
@@ -87,7 +86,7 @@ fn check_tells_every_problem_of_settings_entries_and_modules_at_once() {
     for name in entries.iter().map(|(name, _)| *name).chain(["syntax"]) {
         assert!(said.contains(&format!("{name}.json")), "nothing is said of {name}.json: {said}");
     }
-    for words in ["filterz", "topic", "multiline", "no-such-module", "system"] {
+    for words in ["filterz", "topic", "multiline", "no-such-module", "imports env"] {
         assert!(said.contains(words), "{words:?} is not in: {said}");
     }
 }
@@ -147,7 +146,10 @@ fn what_is_no_readable_file_is_reported_once_and_picked_up_when_it_heals() {
     let mut good = log(&agent, "good", Style::Json, 1);
     good.write(1_000);
     agent.set("agent", "scan_every_ms", 100);
-    agent.entry("app", &entry(&agent, "*.log", &topic));
+    // A directory that a wildcard happens to match is nobody's mistake; one that is named is.
+    let mut strange = entry(&agent, "*.log", &topic);
+    strange["path"] = json!([logs.join("*.log"), logs.join("directory.log")]);
+    agent.entry("app", &strange);
     agent.start();
     let mut tap = Tap::open(kafka, &topic);
     arrival(&Expected::all([&good]), &mut tap, &agent).assert_once(|| agent.report());

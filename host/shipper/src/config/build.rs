@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::classic;
 use super::entry::{RawEntry, RawFilter, is_name, read_entry};
 use super::entry_check::{applies, check, dotted_path};
 use super::modules::{ModuleCheck, Modules};
 use super::settings::Settings;
 use super::tree::{self, Tree};
-use super::classic;
 use crate::model::{EntryName, EntryPlan, FilterPlan, ModuleFile, Origin, Plan, Problem};
 
 /// One entry as it was found.

@@ -135,7 +135,11 @@ impl Directories {
     pub(super) fn look(&mut self) -> Looked {
         let mut problems = Vec::new();
         let mut problem = |path: &Path, key: &str, reason: &str| {
-            problems.push(Problem { source: path.display().to_string(), key: key.to_owned(), reason: reason.to_owned() });
+            problems.push(Problem {
+                source: path.display().to_string(),
+                key: key.to_owned(),
+                reason: reason.to_owned(),
+            });
         };
         let mut files = Some(Vec::new());
         if let Some(shelf) = &mut self.entries {
@@ -163,7 +167,9 @@ impl Directories {
                         self.last_modules.add(&name, module.map_err(|reason| format!("{}: {reason}", path.display())));
                     }
                 }
-                Err(reason) => problem(&dir, "", &format!("while listing the modules directory (modules.dir): {reason}")),
+                Err(reason) => {
+                    problem(&dir, "", &format!("while listing the modules directory (modules.dir): {reason}"))
+                }
             }
         }
         Looked { files, modules: self.last_modules.clone(), problems }

@@ -90,7 +90,9 @@ pub fn parse_entry(source: &str, json: &[u8]) -> Result<RawEntry, Vec<Problem>> 
 /// Whether this can be the name of an entry, a cluster or a module.
 pub(crate) fn is_name(text: &str) -> bool {
     let ordinary = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    text.len() <= 100 && text.bytes().all(ordinary) && text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
+    text.len() <= 100
+        && text.bytes().all(ordinary)
+        && text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// What could be read, and every problem. `key` is where in its source the entry stands (`[2]` in the array key).
@@ -170,7 +172,9 @@ fn framing(entry: &mut RawEntry, fields: &mut Fields<'_>) {
     if let Some(bytes) = fields.get("line_max_bytes").and_then(|at| at.size(16..=LINE_BYTES_MAX)) {
         framing.line_bytes_max = bytes;
     }
-    if let Some(rule) = fields.get("line_too_long").and_then(|at| at.word(&[("cut", TooLong::Cut), ("skip", TooLong::Skip)])) {
+    if let Some(rule) =
+        fields.get("line_too_long").and_then(|at| at.word(&[("cut", TooLong::Cut), ("skip", TooLong::Skip)]))
+    {
         framing.too_long = rule;
     }
     framing.multiline = fields.get("multiline").and_then(|at| multiline(&at, framing.line_bytes_max));
@@ -271,7 +275,9 @@ fn wanted(at: &At<'_>) -> Option<(String, Arc<str>)> {
     }
     let (name, version) = text.split_once('@').map_or((text, None), |(name, version)| (name, Some(version)));
     if !is_name(name) || version.is_some_and(|version| !is_name(version)) {
-        at.problem(format!("`{text}` names no module: write name, name@version or sha256:… (without `.wasm` and directories)"));
+        at.problem(format!(
+            "`{text}` names no module: write name, name@version or sha256:… (without `.wasm` and directories)"
+        ));
         return None;
     }
     Some((text.to_owned(), name.into()))
@@ -295,7 +301,8 @@ fn destination(entry: &mut RawEntry, fields: &mut Fields<'_>) {
     }
     let policies = [("block", OnRefused::Block), ("drop", OnRefused::Drop), ("dead-letter", OnRefused::DeadLetter)];
     entry.on_refused = fields.get("on_refused").and_then(|at| at.word(&policies)).unwrap_or_default();
-    let letters = entry.on_refused == OnRefused::DeadLetter || entry.filters.iter().any(|f| f.on_error == OnError::DeadLetter);
+    let letters =
+        entry.on_refused == OnRefused::DeadLetter || entry.filters.iter().any(|f| f.on_error == OnError::DeadLetter);
     let dead = if letters {
         fields.need("dead_letter_topic", "a policy says `dead-letter`")
     } else {

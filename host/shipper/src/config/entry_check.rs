@@ -22,7 +22,8 @@ pub(super) fn check(entry: &RawEntry, settings: &Settings, source: &str, prefix:
     };
     let dead = entry.dead_letter_topic.iter().map(|topic| ("dead_letter_topic".to_owned(), topic));
     let topics = entry.topics.iter().enumerate();
-    let topics = topics.map(|(i, topic)| (if i == 0 { "topic".to_owned() } else { format!("topics[{}]", i - 1) }, topic));
+    let topics =
+        topics.map(|(i, topic)| (if i == 0 { "topic".to_owned() } else { format!("topics[{}]", i - 1) }, topic));
     for (key, topic) in topics.chain(dead) {
         if !settings.entries.allow_topics.is_match(&**topic) {
             let allowed = settings.entries.allow_topics_written.join(", ");
@@ -38,10 +39,13 @@ pub(super) fn check(entry: &RawEntry, settings: &Settings, source: &str, prefix:
             let max = kafka_properties::message_bytes_max(&cluster.properties);
             for (key, bytes) in longest_lines(entry) {
                 if bytes + RECORD_OVERHEAD_BYTES > max {
-                    add(key, format!(
-                        "{bytes} bytes and what goes with them do not fit into a record of cluster `{}` ({max} bytes): lower it, or raise `message.max.bytes` here and on the brokers",
-                        entry.cluster
-                    ));
+                    add(
+                        key,
+                        format!(
+                            "{bytes} bytes and what goes with them do not fit into a record of cluster `{}` ({max} bytes): lower it, or raise `message.max.bytes` here and on the brokers",
+                            entry.cluster
+                        ),
+                    );
                 }
             }
         }
@@ -49,20 +53,36 @@ pub(super) fn check(entry: &RawEntry, settings: &Settings, source: &str, prefix:
     let limits = &settings.limits;
     for (key, bytes) in longest_lines(entry) {
         if bytes > limits.inflight_topic_bytes_max as u64 {
-            add(key, format!("{bytes} is more than agent.inflight_topic_bytes_max ({})", limits.inflight_topic_bytes_max));
+            add(
+                key,
+                format!("{bytes} is more than agent.inflight_topic_bytes_max ({})", limits.inflight_topic_bytes_max),
+            );
         }
     }
     if entry.filters.len() > limits.chain_filters_max {
-        add("filters", format!("{} filters are more than agent.chain_filters_max ({})", entry.filters.len(), limits.chain_filters_max));
+        add(
+            "filters",
+            format!(
+                "{} filters are more than agent.chain_filters_max ({})",
+                entry.filters.len(),
+                limits.chain_filters_max
+            ),
+        );
     }
     for (i, filter) in entry.filters.iter().enumerate() {
         if filter.limits.call_time > limits.filter_timeout_max {
             let (asked, max) = (filter.limits.call_time.as_millis(), limits.filter_timeout_max.as_millis());
-            add(&format!("filters[{i}].timeout_ms"), format!("{asked} is more than agent.filter_timeout_ms_max ({max})"));
+            add(
+                &format!("filters[{i}].timeout_ms"),
+                format!("{asked} is more than agent.filter_timeout_ms_max ({max})"),
+            );
         }
         if filter.limits.memory_bytes > limits.filter_memory_bytes_max {
             let (asked, max) = (filter.limits.memory_bytes >> 20, limits.filter_memory_bytes_max >> 20);
-            add(&format!("filters[{i}].memory_mib"), format!("{asked} is more than agent.filter_memory_mib_max ({max})"));
+            add(
+                &format!("filters[{i}].memory_mib"),
+                format!("{asked} is more than agent.filter_memory_mib_max ({max})"),
+            );
         }
     }
     problems

@@ -157,9 +157,9 @@ impl<'a> At<'a> {
     pub(crate) fn pairs(&self) -> Option<Vec<(&'a str, At<'a>)>> {
         let Value::Table(pairs) = &self.tree.value else { return self.wrong_type("an object") };
         self.twice(pairs);
-        let pairs = pairs.iter().map(|(key, tree)| {
-            (key.as_str(), At { tree, key: dotted(&self.key, key), problems: self.problems })
-        });
+        let pairs = pairs
+            .iter()
+            .map(|(key, tree)| (key.as_str(), At { tree, key: dotted(&self.key, key), problems: self.problems }));
         Some(pairs.collect())
     }
 

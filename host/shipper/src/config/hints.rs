@@ -28,7 +28,8 @@ impl Hints {
         let hint = changed.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Our own reading is no news.
-            if !event.is_ok_and(|event| matches!(event.kind, notify::EventKind::Access(kind) if !closes_a_write(kind))) {
+            if !event.is_ok_and(|event| matches!(event.kind, notify::EventKind::Access(kind) if !closes_a_write(kind)))
+            {
                 hint.notify_one();
             }
         });

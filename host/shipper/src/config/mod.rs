@@ -24,10 +24,10 @@ mod run; // the control-plane task
 pub use build::{Built, Found, FoundArray, FoundEntry, FoundEtcd, build_entry, build_plan};
 pub use classic::{array_key, outbound_ip};
 pub use entry::{RawEntry, RawFilter, parse_entry};
-pub use modules::{ModuleCheck, Modules, NoModuleCheck};
-pub use run::{local_problems, run_config};
-pub(crate) use run::examine;
 pub(crate) use etcd::list_once;
+pub use modules::{ModuleCheck, Modules, NoModuleCheck};
+pub(crate) use run::examine;
+pub use run::{local_problems, run_config};
 pub use settings::{
     AgentLimits, EntriesSettings, EtcdSettings, LogFormat, LogSettings, ModulesSettings, Overrides, Secret, Settings,
 };

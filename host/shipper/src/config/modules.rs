@@ -85,7 +85,8 @@ impl PartialEq for Modules {
     /// The same names with the same content.
     fn eq(&self, other: &Self) -> bool {
         let content = |modules: &Modules| -> Vec<_> {
-            let digest = |module: &Result<Arc<ModuleFile>, String>| module.as_ref().map(|m| m.digest).map_err(Clone::clone);
+            let digest =
+                |module: &Result<Arc<ModuleFile>, String>| module.as_ref().map(|m| m.digest).map_err(Clone::clone);
             modules.named.iter().map(|(name, module)| (name.clone(), digest(module))).collect()
         };
         self.place == other.place && content(self) == content(other)

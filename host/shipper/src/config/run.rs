@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use super::build::{Built, Found, FoundEtcd, build_plan};
-use super::entry::parse_entry;
 use super::directory::{Directories, Looked};
+use super::entry::parse_entry;
 use super::etcd::{self, EtcdNews};
 use super::hints::Hints;
 use super::modules::{ModuleCheck, Remembering};
@@ -107,9 +107,15 @@ struct Control {
 }
 
 impl Control {
-    async fn start(settings: Arc<Settings>, publish: watch::Sender<Arc<Plan>>, board: Board, modules: Arc<dyn ModuleCheck>) -> Control {
+    async fn start(
+        settings: Arc<Settings>,
+        publish: watch::Sender<Arc<Plan>>,
+        board: Board,
+        modules: Arc<dyn ModuleCheck>,
+    ) -> Control {
         let reader = settings.clone();
-        let restored = spawn_blocking(move || saved::restore(&saved::plan_dir(&reader), &reader)).await.unwrap_or_default();
+        let restored =
+            spawn_blocking(move || saved::restore(&saved::plan_dir(&reader), &reader)).await.unwrap_or_default();
         for problem in &restored.problems {
             tracing::warn!("{problem}");
         }
@@ -199,7 +205,8 @@ impl Control {
             (Some(etcd), None) => {
                 problems.extend(self.restore_problems.iter().cloned());
                 if !self.in_force.etcd_was_read {
-                    let reason = "nothing was heard from it yet, and there is no last good plan: waiting for its entries";
+                    let reason =
+                        "nothing was heard from it yet, and there is no last good plan: waiting for its entries";
                     let source = format!("etcd {}", etcd.endpoints.join(","));
                     problems.push(Problem { source, key: String::new(), reason: reason.to_owned() });
                 }

@@ -68,17 +68,14 @@ pub(super) fn save(dir: &Path, built: &Built) -> io::Result<()> {
     let mut used = BTreeSet::new();
     for module in built.plan.entries.values().flat_map(|entry| &entry.filters).map(|filter| &filter.module) {
         let path = modules.join(file_name(&module.digest));
-        if used.insert(module.digest) && fs::metadata(&path).map_or(true, |known| known.len() != module.bytes.len() as u64) {
+        if used.insert(module.digest)
+            && fs::metadata(&path).map_or(true, |known| known.len() != module.bytes.len() as u64)
+        {
             replace(&path, &module.bytes)?;
         }
     }
     let entries = built.plan.entries.values().filter_map(|entry| saved_entry(entry, built)).collect();
-    let plan = SavedPlan {
-        format: FORMAT,
-        revision: built.plan.revision,
-        etcd_was_read: built.etcd_was_read,
-        entries,
-    };
+    let plan = SavedPlan { format: FORMAT, revision: built.plan.revision, etcd_was_read: built.etcd_was_read, entries };
     replace(&dir.join("plan.json"), &serde_json::to_vec_pretty(&plan)?)?;
     let keep: BTreeSet<String> = used.iter().map(file_name).collect();
     for item in fs::read_dir(&modules)? {
@@ -108,7 +105,8 @@ fn saved_entry(entry: &EntryPlan, built: &Built) -> Option<SavedEntry> {
 /// Reads what was in force, checked against the settings of today.
 pub(super) fn restore(dir: &Path, settings: &Settings) -> Restored {
     let path = dir.join("plan.json");
-    let problem = |key: &str, reason: String| Problem { source: path.display().to_string(), key: key.to_owned(), reason };
+    let problem =
+        |key: &str, reason: String| Problem { source: path.display().to_string(), key: key.to_owned(), reason };
     let saved: SavedPlan = match fs::read(&path).map(|bytes| serde_json::from_slice(&bytes)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Restored::default(),
         Err(error) => {
@@ -122,7 +120,8 @@ pub(super) fn restore(dir: &Path, settings: &Settings) -> Restored {
         Ok(Ok(saved)) => saved,
     };
     if saved.format != FORMAT {
-        let reason = format!("the last good plan has format {}, this version reads {FORMAT}: it is not used", saved.format);
+        let reason =
+            format!("the last good plan has format {}, this version reads {FORMAT}: it is not used", saved.format);
         return Restored { built: None, problems: vec![problem("", reason)] };
     }
     let mut plan = Plan { revision: saved.revision, ..Plan::default() };
@@ -170,7 +169,6 @@ fn module(dir: &Path, digest: &Digest) -> Result<Arc<ModuleFile>, String> {
 fn file_name(digest: &Digest) -> String {
     format!("{}.wasm", hex::encode(digest.0))
 }
-
 
 /// Puts `bytes` at `path` so that a crash leaves the old content or the new one.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {

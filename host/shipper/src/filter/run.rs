@@ -28,8 +28,7 @@ impl Chain {
             }
             Task::Run { stage, set, believe } => self.run_own(stage, set, believe, ledger),
             Task::Save { stage } => {
-                let mut meter =
-                    Chain::meter(&self.armed, stage, &mut self.costs[stage], &mut self.events, ledger);
+                let mut meter = Chain::meter(&self.armed, stage, &mut self.costs[stage], &mut self.events, ledger);
                 if self.stages[stage].save(&mut meter).is_some() {
                     meter.ledger.recycles += 1;
                 }
@@ -76,13 +75,7 @@ impl Chain {
         }
     }
 
-    fn run_own(
-        &mut self,
-        stage: usize,
-        set: RecordSet,
-        believe: bool,
-        ledger: &mut EntryLedger,
-    ) -> Result<(), Stop> {
+    fn run_own(&mut self, stage: usize, set: RecordSet, believe: bool, ledger: &mut EntryLedger) -> Result<(), Stop> {
         let mut meter = Chain::meter(&self.armed, stage, &mut self.costs[stage], &mut self.events, ledger);
         let own = &mut self.stages[stage];
         let first = own.next_seq;

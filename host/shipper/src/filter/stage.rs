@@ -178,7 +178,7 @@ impl Stage {
             Ok(answer) => {
                 let out = set.take().and_then(|set| self.absorb(set, answer));
                 Ok(Ran::Went(out))
-            },
+            }
             Err(fault) => Ok(self.fail(fault)),
         }
     }
@@ -272,7 +272,8 @@ impl Stage {
         if pinned <= HELD_BYTES_MAX {
             return Ok(answer);
         }
-        let message = format!("the filter holds lines back that pin {pinned} bytes; at most {HELD_BYTES_MAX} are allowed");
+        let message =
+            format!("the filter holds lines back that pin {pinned} bytes; at most {HELD_BYTES_MAX} are allowed");
         Err(Fault { kind: FaultKind::BrokenAnswer, line: None, message })
     }
 

@@ -58,8 +58,7 @@ impl Chain {
             if self.unanswered {
                 return Ok(None);
             }
-            let mut meter =
-                Chain::meter(&self.armed, place, &mut self.costs[place], &mut self.events, ledger);
+            let mut meter = Chain::meter(&self.armed, place, &mut self.costs[place], &mut self.events, ledger);
             if let Some(fault) = self.stages[place].save(&mut meter) {
                 meter.ledger.recycles += 1;
                 return Err(fault);
@@ -135,8 +134,7 @@ impl Chain {
 
     /// Forgets everything: the stream goes back to its mark and reads again. What was pending is no longer.
     pub fn reset(&mut self) {
-        self.stages =
-            self.armed.stages.iter().enumerate().map(|(place, stage)| Stage::new(stage, place, 0)).collect();
+        self.stages = self.armed.stages.iter().enumerate().map(|(place, stage)| Stage::new(stage, place, 0)).collect();
         self.work.clear();
         self.came = Default::default();
         self.window.clear();
@@ -231,8 +229,7 @@ impl Chain {
         }
         if self.armed.stages[old].has_finish {
             while self.stages[old].held_offset.is_some() {
-                let mut meter =
-                    Chain::meter(&self.armed, old, &mut self.costs[old], &mut self.events, ledger);
+                let mut meter = Chain::meter(&self.armed, old, &mut self.costs[old], &mut self.events, ledger);
                 let ran = self.stages[old].flush(&self.armed.stages[old], &self.origin, &mut meter);
                 let (out, again) = match ran {
                     Ok(super::stage::Ran::Went(out)) => (out, false),
@@ -396,9 +393,10 @@ fn pair(old: &ArmedChain, new: &ArmedChain) -> Vec<Option<usize>> {
     let mut from = 0;
     let follow = |place: usize| {
         let left = from..old.stages.len();
-        let found = left.clone().find(|i| old.same_stage(*i, new, place)).or_else(|| {
-            left.clone().find(|i| old.stages[*i].plan.name == new.stages[place].plan.name)
-        })?;
+        let found = left
+            .clone()
+            .find(|i| old.same_stage(*i, new, place))
+            .or_else(|| left.clone().find(|i| old.stages[*i].plan.name == new.stages[place].plan.name))?;
         from = found + 1;
         Some(found)
     };
@@ -412,6 +410,7 @@ fn unwell_fault(unwell: Unwell) -> Fault {
 }
 
 fn homeless(filter: &str) -> Fault {
-    let message = format!("lines are held in the saved state of filter {filter}, and the new chain has no place for them");
+    let message =
+        format!("lines are held in the saved state of filter {filter}, and the new chain has no place for them");
     Fault { kind: FaultKind::Refused, line: None, message }
 }

@@ -16,13 +16,8 @@ pub const FIXED: &[(&str, &str)] = &[
 ];
 
 /// Properties whose values are never shown, and which are written as `NAME_file` or set by a variable.
-pub const SECRETS: &[&str] = &[
-    "sasl.password",
-    "sasl.oauthbearer.client.secret",
-    "ssl.key.password",
-    "ssl.key.pem",
-    "ssl.keystore.password",
-];
+pub const SECRETS: &[&str] =
+    &["sasl.password", "sasl.oauthbearer.client.secret", "ssl.key.password", "ssl.key.pem", "ssl.keystore.password"];
 
 const NEEDED: &str = "is fixed, since nothing may be lost or change its order";
 const MEMORY: &str = "is set by the agent: use `agent.inflight_bytes_max`";
@@ -167,7 +162,8 @@ mod tests {
         ] {
             assert_eq!(refusal(name).as_deref(), Some(reason));
         }
-        for name in ["compression.type", "linger.ms", "batch.size", "message.max.bytes", "client.id", "sasl.mechanism"] {
+        for name in ["compression.type", "linger.ms", "batch.size", "message.max.bytes", "client.id", "sasl.mechanism"]
+        {
             assert_eq!(refusal(name), None, "{name}");
         }
     }

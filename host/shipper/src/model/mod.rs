@@ -8,7 +8,7 @@ mod records;
 
 pub use account::LineCount;
 pub use plan::{
-    Delivery, ClusterPlan, EntryName, EntryPlan, FilterPlan, Format, HeaderKind, KeySource, ModuleFile, OnError,
+    ClusterPlan, Delivery, EntryName, EntryPlan, FilterPlan, Format, HeaderKind, KeySource, ModuleFile, OnError,
     OnRefused, Origin, Partitioning, Plan, Problem,
 };
 pub use records::{Extras, RecordSet};

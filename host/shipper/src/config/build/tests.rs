@@ -5,7 +5,8 @@ use std::sync::Mutex;
 use tailmill_engine::Digest;
 
 fn settings(more: &str) -> Settings {
-    let text = format!("node = \"web-01\"\nlabels = {{ role = \"web\" }}\n[kafka]\nbrokers = [\"127.0.0.1:1\"]\n{more}");
+    let text =
+        format!("node = \"web-01\"\nlabels = {{ role = \"web\" }}\n[kafka]\nbrokers = [\"127.0.0.1:1\"]\n{more}");
     Settings::from_text(Path::new("/t/tailmill.toml"), &text, &Overrides::default()).unwrap()
 }
 
@@ -24,11 +25,19 @@ fn modules(named: &[(&str, &str)]) -> Modules {
 }
 
 fn file(name: &str, json: &str) -> FoundEntry {
-    FoundEntry { origin: Origin::File(format!("/e/{name}.json").into()), name: name.to_owned(), json: json.as_bytes().into() }
+    FoundEntry {
+        origin: Origin::File(format!("/e/{name}.json").into()),
+        name: name.to_owned(),
+        json: json.as_bytes().into(),
+    }
 }
 
 fn key(name: &str, json: &str) -> FoundEntry {
-    FoundEntry { origin: Origin::EtcdKey(format!("/t/entries/{name}")), name: name.to_owned(), json: json.as_bytes().into() }
+    FoundEntry {
+        origin: Origin::EtcdKey(format!("/t/entries/{name}")),
+        name: name.to_owned(),
+        json: json.as_bytes().into(),
+    }
 }
 
 fn array(json: &str) -> Option<FoundArray> {
@@ -36,7 +45,12 @@ fn array(json: &str) -> Option<FoundArray> {
 }
 
 fn files(files: &[FoundEntry]) -> Found {
-    Found { files: Some(files.to_vec()), etcd: Some(FoundEtcd::default()), modules: modules(&[("grep", "g1"), ("json", "j1")]), problems: Vec::new() }
+    Found {
+        files: Some(files.to_vec()),
+        etcd: Some(FoundEtcd::default()),
+        modules: modules(&[("grep", "g1"), ("json", "j1")]),
+        problems: Vec::new(),
+    }
 }
 
 fn in_etcd(entries: &[FoundEntry], array: Option<FoundArray>) -> Found {
@@ -49,7 +63,12 @@ fn build(found: &Found, previous: &Built) -> Built {
 
 /// Each entry in force as `name>topic`.
 fn in_force(built: &Built) -> Vec<String> {
-    built.plan.entries.values().map(|entry| format!("{}>{}", entry.name.split('@').next().unwrap(), entry.topics[0])).collect()
+    built
+        .plan
+        .entries
+        .values()
+        .map(|entry| format!("{}>{}", entry.name.split('@').next().unwrap(), entry.topics[0]))
+        .collect()
 }
 
 fn problems(built: &Built) -> Vec<String> {
@@ -107,12 +126,16 @@ fn a_bad_entry_keeps_its_last_good_form() {
 #[test]
 fn two_that_claim_one_name_change_nothing() {
     let both = Found { files: Some(vec![file("a", A)]), ..in_etcd(&[key("a", B)], None) };
-    let claim = ["/e/a.json: /e/a.json and etcd /t/entries/a claim the name `a`: remove all but one; what was in force stays"];
+    let claim =
+        ["/e/a.json: /e/a.json and etcd /t/entries/a claim the name `a`: remove all but one; what was in force stays"];
     check(&files(&[file("a", A)]), &both, &["a>a"], &claim, false);
     check(&in_etcd(&[key("a", B)], None), &both, &["a>b"], &claim, false);
     check(&files(&[]), &both, &[], &claim, false);
     // One of them is for other nodes: no quarrel.
-    let other = Found { files: Some(vec![file("a", A)]), ..in_etcd(&[key("a", r#"{"path":"/b","topic":"b","nodes":"db-*"}"#)], None) };
+    let other = Found {
+        files: Some(vec![file("a", A)]),
+        ..in_etcd(&[key("a", r#"{"path":"/b","topic":"b","nodes":"db-*"}"#)], None)
+    };
     check(&files(&[]), &other, &["a>a"], &[], true);
 }
 
@@ -134,8 +157,20 @@ fn the_array_key_hangs_on_paths_alone() {
 fn a_bad_array_or_item_leaves_what_was_in_force() {
     let items = |json: &str| in_etcd(&[], array(json));
     let two = items(r#"[{"path":"/x/a.log","topic":"a"},{"path":"/x/b.log","topic":"b"}]"#);
-    check(&two, &items("[{"), &["a.log>a", "b.log>b"], &["etcd conf: is not JSON: EOF while parsing an object at line 1 column 2"], false);
-    check(&two, &items("{}"), &["a.log>a", "b.log>b"], &["etcd conf: expected a list of entries, found an object"], false);
+    check(
+        &two,
+        &items("[{"),
+        &["a.log>a", "b.log>b"],
+        &["etcd conf: is not JSON: EOF while parsing an object at line 1 column 2"],
+        false,
+    );
+    check(
+        &two,
+        &items("{}"),
+        &["a.log>a", "b.log>b"],
+        &["etcd conf: expected a list of entries, found an object"],
+        false,
+    );
     check(
         &two,
         &items(r#"[{"path":"/x/a.log","topic":"a2"},{"path":"/x/b.log"}]"#),
@@ -158,22 +193,34 @@ fn a_bad_array_or_item_leaves_what_was_in_force() {
         &two,
         &items(r#"[{"path":"/x/a.log","topic":"a"},{"path":"/x/b.log","topic":"b"},{"path":"/x/a.log","topic":"c"}]"#),
         &["a.log>a", "b.log>b"],
-        &["etcd conf: [0]: etcd conf[0] and etcd conf[2] claim the same path: remove all but one; what was in force stays"],
+        &[
+            "etcd conf: [0]: etcd conf[0] and etcd conf[2] claim the same path: remove all but one; what was in force stays",
+        ],
         false,
     );
 }
 
 #[test]
 fn a_source_that_cannot_be_read_keeps_what_it_gave() {
-    let both = Found { files: Some(vec![file("a", A)]), ..in_etcd(&[key("b", B)], array(r#"[{"path":"/x/c.log","topic":"c"}]"#)) };
+    let both = Found {
+        files: Some(vec![file("a", A)]),
+        ..in_etcd(&[key("b", B)], array(r#"[{"path":"/x/c.log","topic":"c"}]"#))
+    };
     let no_files = Found { files: None, ..in_etcd(&[], None) };
     check(&both, &no_files, &["a>a"], &[], true);
     let no_etcd = Found { etcd: None, ..files(&[]) };
     check(&both, &no_etcd, &["b>b", "c.log>c"], &[], true);
     let neither = Found { files: None, etcd: None, ..files(&[]) };
     check(&both, &neither, &["a>a", "b>b", "c.log>c"], &[], false);
-    let claim = ["/e/b.json: /e/b.json and etcd /t/entries/b claim the name `b`: remove all but one; what was in force stays"];
-    check(&both, &Found { files: Some(vec![file("a", A), file("b", A)]), ..no_etcd }, &["a>a", "b>b", "c.log>c"], &claim, false);
+    let claim =
+        ["/e/b.json: /e/b.json and etcd /t/entries/b claim the name `b`: remove all but one; what was in force stays"];
+    check(
+        &both,
+        &Found { files: Some(vec![file("a", A), file("b", A)]), ..no_etcd },
+        &["a>a", "b>b", "c.log>c"],
+        &claim,
+        false,
+    );
 }
 
 #[test]
@@ -217,18 +264,24 @@ fn an_entry_stays_within_what_the_agent_allows() {
     );
     let big = r#"{"path": "/a", "topic": "web_a", "line_max_bytes": 1000, "multiline": {"start": "^x", "max_bytes": 9000000}}"#;
     let built = build_plan(&settings, &files(&[file("a", big)]), &Built::default(), &NoModuleCheck);
-    assert_eq!(built.plan.problems.iter().map(|problem| problem.key.as_str()).collect::<Vec<_>>(), ["multiline.max_bytes"; 2]);
+    assert_eq!(
+        built.plan.problems.iter().map(|problem| problem.key.as_str()).collect::<Vec<_>>(),
+        ["multiline.max_bytes"; 2]
+    );
 }
 
 #[test]
 fn modules_are_found_by_name_version_and_content() {
     let digest = Digest::of(b"g2");
     let shelf = modules(&[("grep", "g1"), ("grep@2", "g2")]);
-    for (wanted, content) in [("grep", Ok("g1")), ("grep@2", Ok("g2")), (&*digest.to_string(), Ok("g2")),
+    for (wanted, content) in [
+        ("grep", Ok("g1")),
+        ("grep@2", Ok("g2")),
+        (&*digest.to_string(), Ok("g2")),
         ("grp", Err("there is no grp.wasm in /m; did you mean `grep`?")),
         ("grep@3", Err("there is no grep@3.wasm in /m; did you mean `grep@2`?")),
-        (&*Digest::of(b"x").to_string(), Err("no module in /m has this digest"))]
-    {
+        (&*Digest::of(b"x").to_string(), Err("no module in /m has this digest")),
+    ] {
         let found = shelf.resolve(wanted);
         assert_eq!(found.as_ref().map(|m| &*m.bytes).map_err(String::as_str), content.map(str::as_bytes), "{wanted}");
     }
@@ -291,7 +344,8 @@ fn a_module_that_does_not_start_leaves_the_old_one_and_what_is_in_force_is_not_a
 fn verdicts_are_remembered_until_they_are_to_be_forgotten() {
     let inner = Arc::new(Picky("g2", Mutex::default()));
     let remembering = crate::config::modules::Remembering::new(inner.clone());
-    let plan = build_entry(&settings(""), "a", Origin::CommandLine, GREP.as_bytes(), &modules(&[("grep", "g2")])).unwrap();
+    let plan =
+        build_entry(&settings(""), "a", Origin::CommandLine, GREP.as_bytes(), &modules(&[("grep", "g2")])).unwrap();
     let ask = || remembering.check(&plan.filters[0], &plan.topics);
     let asked = || inner.1.lock().unwrap().len();
     assert_eq!((ask(), ask(), asked()), (Err("wants sockets".to_owned()), Err("wants sockets".to_owned()), 1));
@@ -307,24 +361,44 @@ fn verdicts_are_remembered_until_they_are_to_be_forgotten() {
 #[test]
 fn a_name_that_cannot_be_one_is_a_problem() {
     let built = build(&in_etcd(&[key("a/b", A)], None), &Built::default());
-    assert_eq!(problems(&built), ["etcd /t/entries/a/b: `a/b` cannot be an entry's name: letters, digits, `.`, `_` and `-`, at most 100, a letter or digit first"]);
+    assert_eq!(
+        problems(&built),
+        [
+            "etcd /t/entries/a/b: `a/b` cannot be an entry's name: letters, digits, `.`, `_` and `-`, at most 100, a letter or digit first"
+        ]
+    );
 }
 
 #[test]
 fn every_key_of_an_entry_makes_a_difference() {
     let base = |more: &str| format!(r#"{{"path": "/a", "topic": "a"{more}}}"#);
     for more in [
-        r#", "exclude": "*.gz""#, r#", "topics": ["b"]"#, r#", "start": "end""#, r#", "multiline": {"start": "x"}"#,
-        r#", "line_max_bytes": 100"#, r#", "line_too_long": "skip""#, r#", "finish_after_ms": 1"#, r#", "filters": [{"use": "grep"}]"#,
-        r#", "on_refused": "drop""#, r#", "dead_letter_topic": "d""#, r#", "format": "json""#, r#", "partition": 3"#,
-        r#", "key": "node""#, r#", "headers": ["id"]"#,
+        r#", "exclude": "*.gz""#,
+        r#", "topics": ["b"]"#,
+        r#", "start": "end""#,
+        r#", "multiline": {"start": "x"}"#,
+        r#", "line_max_bytes": 100"#,
+        r#", "line_too_long": "skip""#,
+        r#", "finish_after_ms": 1"#,
+        r#", "filters": [{"use": "grep"}]"#,
+        r#", "on_refused": "drop""#,
+        r#", "dead_letter_topic": "d""#,
+        r#", "format": "json""#,
+        r#", "partition": 3"#,
+        r#", "key": "node""#,
+        r#", "headers": ["id"]"#,
     ] {
         check(&files(&[file("a", A)]), &files(&[file("a", &base(more))]), &["a>a"], &[], true);
     }
     let with = |more: &str| base(&format!(r#", "filters": [{{"use": "grep"{more}}}], "dead_letter_topic": "d""#));
-    for more in [r#", "with": {"a": 1}"#, r#", "timeout_ms": 1"#, r#", "memory_mib": 1"#, r#", "held_lines_max": 1"#,
-        r#", "on_error": "dead-letter""#, r#", "stateless": true"#]
-    {
+    for more in [
+        r#", "with": {"a": 1}"#,
+        r#", "timeout_ms": 1"#,
+        r#", "memory_mib": 1"#,
+        r#", "held_lines_max": 1"#,
+        r#", "on_error": "dead-letter""#,
+        r#", "stateless": true"#,
+    ] {
         check(&files(&[file("a", &with(""))]), &files(&[file("a", &with(more))]), &["a>a"], &[], true);
     }
 }

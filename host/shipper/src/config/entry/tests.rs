@@ -22,7 +22,10 @@ fn the_smallest_entry_has_defaults_that_lose_nothing() {
     assert_eq!(entry.topics.iter().map(|topic| &**topic).collect::<Vec<_>>(), ["app"]);
     assert_eq!((&*entry.cluster, entry.start), ("default", StartAt::Beginning));
     assert_eq!((entry.framing.line_bytes_max, entry.framing.too_long), (524_288, TooLong::Cut));
-    assert_eq!((entry.on_refused, entry.format, entry.partition), (OnRefused::Block, Format::Raw, Partitioning::Stream));
+    assert_eq!(
+        (entry.on_refused, entry.format, entry.partition),
+        (OnRefused::Block, Format::Raw, Partitioning::Stream)
+    );
     assert!(entry.filters.is_empty() && entry.headers.is_empty() && entry.key.is_none() && entry.nodes.is_none());
 }
 
@@ -53,7 +56,10 @@ fn the_entry_of_the_design_says_what_it_says() {
     assert!(matches!(multiline.rule, MultilineRule::Start(_)));
     assert_eq!((multiline.timeout, multiline.bytes_max), (Duration::from_millis(250), 1000));
     let grep = &entry.filters[0];
-    assert_eq!((grep.wanted.as_str(), &*grep.name, grep.on_error, grep.stateless), ("grep@1.2", "grep", OnError::Pass, true));
+    assert_eq!(
+        (grep.wanted.as_str(), &*grep.name, grep.on_error, grep.stateless),
+        ("grep@1.2", "grep", OnError::Pass, true)
+    );
     assert_eq!(&*grep.with, r#"{"exclude":"healthz","n":[1,2.5]}"#);
     assert_eq!((grep.limits.call_time, grep.limits.memory_bytes), (Duration::from_millis(50), 32 << 20));
     assert_eq!((&*entry.filters[1].name, &*entry.filters[1].with), ("sha256:e3b0c44298fc", "{}"));
@@ -65,7 +71,9 @@ fn the_entry_of_the_design_says_what_it_says() {
 
 #[test]
 fn null_is_as_good_as_not_written() {
-    let entry = sound(r#"{"path": "/a", "topic": "t", "key": null, "dead_letter_topic": null, "filters": null, "multiline": null}"#);
+    let entry = sound(
+        r#"{"path": "/a", "topic": "t", "key": null, "dead_letter_topic": null, "filters": null, "multiline": null}"#,
+    );
     assert!(entry.key.is_none() && entry.dead_letter_topic.is_none());
 }
 
@@ -98,42 +106,75 @@ fn every_problem_is_told_at_once_with_its_key() {
 fn each_key_is_checked() {
     for (keys, problem) in [
         (r#""path": "/b""#, "path: is written twice"),
-        (r#""exclude": ["a/b"]"#, "exclude[0]: glob `a/b`: with a `/` in it, it is matched against the whole path: begin it with `/` or `**/`"),
+        (
+            r#""exclude": ["a/b"]"#,
+            "exclude[0]: glob `a/b`: with a `/` in it, it is matched against the whole path: begin it with `/` or `**/`",
+        ),
         (r#""exclude": 7"#, "exclude: expected a string or a list of strings, found a whole number"),
         (r#""nodes": ["["]"#, "nodes[0]: glob `[`: unclosed character class; missing ']'"),
         (r#""labels": {"role": 1}"#, "labels.role: expected a string, found a whole number"),
         (r#""multiline": {}"#, "multiline: needs exactly one of `start`, `end` and `continue`"),
         (r#""multiline": {"start": "a", "end": "b"}"#, "multiline: needs exactly one of `start`, `end` and `continue`"),
         (r#""multiline": {"start": "(a"}"#, "multiline.start: regex `(a`: unclosed group"),
-        (r#""multiline": {"start": "a", "timeout": 5}"#, "multiline.timeout: unknown key `timeout`; did you mean `timeout_ms`?"),
+        (
+            r#""multiline": {"start": "a", "timeout": 5}"#,
+            "multiline.timeout: unknown key `timeout`; did you mean `timeout_ms`?",
+        ),
         (r#""line_too_long": "wrap""#, "line_too_long: `wrap` is not one of `cut`, `skip`"),
         (r#""line_max_bytes": 1.5"#, "line_max_bytes: expected a whole number, found a fraction"),
         (r#""filters": {"use": "grep"}"#, "filters: expected a list, found an object"),
         (r#""filters": [{}]"#, "filters[0].use: is missing: the module, as name, name@version or sha256:…"),
-        (r#""filters": [{"use": "../grep"}]"#, "filters[0].use: `../grep` names no module: write name, name@version or sha256:… (without `.wasm` and directories)"),
-        (r#""filters": [{"use": "grep@"}]"#, "filters[0].use: `grep@` names no module: write name, name@version or sha256:… (without `.wasm` and directories)"),
+        (
+            r#""filters": [{"use": "../grep"}]"#,
+            "filters[0].use: `../grep` names no module: write name, name@version or sha256:… (without `.wasm` and directories)",
+        ),
+        (
+            r#""filters": [{"use": "grep@"}]"#,
+            "filters[0].use: `grep@` names no module: write name, name@version or sha256:… (without `.wasm` and directories)",
+        ),
         (r#""filters": [{"use": "sha256:12"}]"#, "filters[0].use: not a digest: expected sha256: and 64 hex digits"),
         (r#""filters": [{"use": "grep", "with": "x"}]"#, "filters[0].with: expected an object, found a string"),
-        (r#""filters": [{"use": "grep", "timeout_ms": 0}]"#, "filters[0].timeout_ms: 0 is out of range: from 1 to 600000"),
-        (r#""filters": [{"use": "grep", "memory_mib": 5000}]"#, "filters[0].memory_mib: 5000 is out of range: from 1 to 4095"),
-        (r#""filters": [{"use": "grep", "on_error": "skip"}]"#, "filters[0].on_error: `skip` is not one of `block`, `pass`, `drop`, `dead-letter`"),
-        (r#""filters": [{"use": "grep", "on_error": "dead-letter"}]"#, "dead_letter_topic: is missing: a policy says `dead-letter`"),
+        (
+            r#""filters": [{"use": "grep", "timeout_ms": 0}]"#,
+            "filters[0].timeout_ms: 0 is out of range: from 1 to 600000",
+        ),
+        (
+            r#""filters": [{"use": "grep", "memory_mib": 5000}]"#,
+            "filters[0].memory_mib: 5000 is out of range: from 1 to 4095",
+        ),
+        (
+            r#""filters": [{"use": "grep", "on_error": "skip"}]"#,
+            "filters[0].on_error: `skip` is not one of `block`, `pass`, `drop`, `dead-letter`",
+        ),
+        (
+            r#""filters": [{"use": "grep", "on_error": "dead-letter"}]"#,
+            "dead_letter_topic: is missing: a policy says `dead-letter`",
+        ),
         (r#""on_error": "pass""#, "on_error: belongs to each filter: write it inside `filters`"),
         (r#""on_refused": "pass""#, "on_refused: `pass` is not one of `block`, `drop`, `dead-letter`"),
         (r#""on_refused": "dead-letter""#, "dead_letter_topic: is missing: a policy says `dead-letter`"),
-        (r#""on_refused": "dead-letter", "dead_letter_topic": "t""#, "dead_letter_topic: is the entry's own topic: dead letters need another"),
+        (
+            r#""on_refused": "dead-letter", "dead_letter_topic": "t""#,
+            "dead_letter_topic: is the entry's own topic: dead letters need another",
+        ),
         (r#""topics": ["b", "b"]"#, "topics[1]: `b` is listed twice"),
         (r#""topics": ["t"]"#, "topics[0]: `t` is listed twice"),
         (r#""topics": ["a b"]"#, "topics[0]: `a b` is not a topic: letters, digits, `.`, `_` and `-`, at most 249"),
         (r#""format": "xml""#, "format: `xml` is not one of `raw`, `json`"),
         (r#""partition": -1"#, "partition: -1 is out of range: from 0 to 2147483647"),
         (r#""partition": true"#, "partition: expected a string or a whole number, found true or false"),
-        (r#""partition": "round_robin""#, "partition: `round_robin` is not one of `stream`, `key`, `round-robin`, `random`; did you mean `round-robin`?"),
+        (
+            r#""partition": "round_robin""#,
+            "partition: `round_robin` is not one of `stream`, `key`, `round-robin`, `random`; did you mean `round-robin`?",
+        ),
         (r#""partition": "key""#, "partition: `key` needs `key`, or a filter that sets one"),
         (r#""key": "host""#, "key: `host` is not one of `node`, `path`, `stream`"),
         (r#""key": {"fix": "x", "fixed": "y"}"#, "key.fix: unknown key `fix`; did you mean `fixed`?"),
         (r#""headers": ["id", "id"]"#, "headers[1]: `id` is listed twice"),
-        (r#""headers": ["ids"]"#, "headers[0]: `ids` is not one of `id`, `node`, `path`, `offset`, `entry`; did you mean `id`?"),
+        (
+            r#""headers": ["ids"]"#,
+            "headers[0]: `ids` is not one of `id`, `node`, `path`, `offset`, `entry`; did you mean `id`?",
+        ),
         (r#""cluster": """#, "cluster: is empty"),
     ] {
         check(keys, problem);

@@ -30,10 +30,15 @@ mod tests {
 
     #[test]
     fn it_doubles_up_to_a_limit_and_never_leaves_the_upper_half() {
-        for (attempt, least_ms, most_ms) in [(0, 125, 250), (1, 250, 500), (6, 8_000, 16_000), (7, 15_000, 30_000), (4_000_000_000, 15_000, 30_000)] {
+        for (attempt, least_ms, most_ms) in
+            [(0, 125, 250), (1, 250, 500), (6, 8_000, 16_000), (7, 15_000, 30_000), (4_000_000_000, 15_000, 30_000)]
+        {
             assert_eq!(backoff(attempt, 0), Duration::from_millis(least_ms));
             let longest = backoff(attempt, 999);
-            assert!(longest > Duration::from_millis(most_ms * 9 / 10) && longest < Duration::from_millis(most_ms), "{longest:?}");
+            assert!(
+                longest > Duration::from_millis(most_ms * 9 / 10) && longest < Duration::from_millis(most_ms),
+                "{longest:?}"
+            );
         }
     }
 }

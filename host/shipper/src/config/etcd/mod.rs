@@ -9,7 +9,9 @@ mod view; // what is known, and what a message means
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use etcd_client::{Certificate, Client, ConnectOptions, EventType, GetOptions, Identity, TlsOptions, WatchOptions, WatchResponse};
+use etcd_client::{
+    Certificate, Client, ConnectOptions, EventType, GetOptions, Identity, TlsOptions, WatchOptions, WatchResponse,
+};
 use tokio::sync::watch;
 use tokio::time::timeout;
 

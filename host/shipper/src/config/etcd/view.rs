@@ -223,7 +223,12 @@ mod tests {
         check(&[Heard::Created, canceled(20, "")], &[Then::Nothing, compacted], &["a"], Some("[]"));
         // As measured: forbidden comes as canceled with a reason.
         let forbidden = "etcdserver: permission denied";
-        check(&[canceled(0, forbidden)], &[again("the watch was canceled: etcdserver: permission denied")], &["a"], Some("[]"));
+        check(
+            &[canceled(0, forbidden)],
+            &[again("the watch was canceled: etcdserver: permission denied")],
+            &["a"],
+            Some("[]"),
+        );
         check(&[canceled(0, "")], &[again("the watch was canceled")], &["a"], Some("[]"));
         check(&[Heard::Failed("broken pipe".to_owned())], &[again("broken pipe")], &["a"], Some("[]"));
         check(&[Heard::Ended], &[again("the watch ended")], &["a"], Some("[]"));
@@ -235,7 +240,12 @@ mod tests {
         let progress = |revision| Heard::Progress { revision };
         let gone_back = again("the store went back to revision 3 from 10");
         check(&[progress(10), progress(99)], &[Then::Nothing, Then::Nothing], &["a"], Some("[]"));
-        check(&[progress(9), progress(10), progress(9)], &[Then::Nothing, Then::Nothing, Then::Nothing], &["a"], Some("[]"));
+        check(
+            &[progress(9), progress(10), progress(9)],
+            &[Then::Nothing, Then::Nothing, Then::Nothing],
+            &["a"],
+            Some("[]"),
+        );
         check(&[progress(3), progress(3)], &[Then::Nothing, gone_back], &["a"], Some("[]"));
     }
 

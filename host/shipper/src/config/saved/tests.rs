@@ -21,7 +21,11 @@ fn built(grep: &str) -> Built {
     modules.add("grep", Ok(module(grep)));
     modules.add("json", Ok(module("j")));
     let found = Found {
-        files: Some(vec![FoundEntry { origin: Origin::File("/e/f.json".into()), name: "f".to_owned(), json: CHAIN.as_bytes().into() }]),
+        files: Some(vec![FoundEntry {
+            origin: Origin::File("/e/f.json".into()),
+            name: "f".to_owned(),
+            json: CHAIN.as_bytes().into(),
+        }]),
         etcd: Some(FoundEtcd {
             entries: vec![FoundEntry {
                 origin: Origin::EtcdKey("/t/entries/k".to_owned()),
@@ -59,7 +63,8 @@ fn only_modules_in_use_stay_on_disk() {
     save(dir.path(), &built("g1")).unwrap();
     fs::write(dir.path().join("modules/.new-left"), "half").unwrap();
     save(dir.path(), &built("g2")).unwrap();
-    let mut left: Vec<_> = fs::read_dir(dir.path().join("modules")).unwrap().map(|item| item.unwrap().file_name()).collect();
+    let mut left: Vec<_> =
+        fs::read_dir(dir.path().join("modules")).unwrap().map(|item| item.unwrap().file_name()).collect();
     left.sort();
     let mut wanted = [file_name(&Digest::of(b"g2")), file_name(&Digest::of(b"j"))].map(std::ffi::OsString::from);
     wanted.sort();
@@ -75,14 +80,24 @@ fn nothing_saved_is_no_problem_and_what_is_damaged_is_one() {
         let restored = restore(dir.path(), &settings(ETCD));
         assert_eq!(restored.built.map(|built| built.plan.entries.len()), entries, "{reason}");
         let reasons: Vec<&str> = restored.problems.iter().map(|problem| problem.reason.as_str()).collect();
-        assert!(reasons.len() == usize::from(!reason.is_empty()) && reasons.iter().all(|r| r.contains(reason)), "{reasons:?}");
+        assert!(
+            reasons.len() == usize::from(!reason.is_empty()) && reasons.iter().all(|r| r.contains(reason)),
+            "{reasons:?}"
+        );
     };
     let plan = |dir: &Path| dir.join("plan.json");
     let grep = |dir: &Path| dir.join("modules").join(file_name(&Digest::of(b"g")));
     check(&|_| {}, Some(3), "");
     check(&|dir| fs::remove_file(plan(dir)).unwrap(), None, "");
     check(&|dir| fs::write(plan(dir), "{").unwrap(), None, "is damaged and not used");
-    check(&|dir| fs::write(plan(dir), fs::read_to_string(plan(dir)).unwrap().replace("\"format\": 1", "\"format\": 9")).unwrap(), None, "has format 9");
+    check(
+        &|dir| {
+            fs::write(plan(dir), fs::read_to_string(plan(dir)).unwrap().replace("\"format\": 1", "\"format\": 9"))
+                .unwrap()
+        },
+        None,
+        "has format 9",
+    );
     // An entry without its modules is left out; the others are taken up.
     check(&|dir| fs::write(grep(dir), "G").unwrap(), Some(2), "is damaged");
     check(&|dir| fs::remove_file(grep(dir)).unwrap(), Some(2), "while reading");

@@ -79,7 +79,9 @@ fn broker(at: &At<'_>, text: &str) -> Option<String> {
 fn delivery(at: &At<'_>) -> Option<Delivery> {
     let exactly_once = at.word(&[("at-least-once", false), ("exactly-once", true)])?;
     if exactly_once {
-        at.problem("exactly-once is not in this version: use \"at-least-once\", and the `id` header to drop duplicates");
+        at.problem(
+            "exactly-once is not in this version: use \"at-least-once\", and the `id` header to drop duplicates",
+        );
         return None;
     }
     Some(Delivery::AtLeastOnce)

@@ -202,11 +202,7 @@ impl Settings {
 
     /// Settings with defaults in place of what is wrong, so that a check can go on to the entries.
     pub(crate) fn read_all(path: &Path, overrides: &Overrides) -> (Settings, Vec<Problem>) {
-        let unreadable = |reason: String| Problem {
-            source: path.display().to_string(),
-            key: String::new(),
-            reason,
-        };
+        let unreadable = |reason: String| Problem { source: path.display().to_string(), key: String::new(), reason };
         let (text, problem) = match std::fs::read(path) {
             Ok(bytes) => match String::from_utf8(bytes) {
                 Ok(text) => (text, None),

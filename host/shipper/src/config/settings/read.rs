@@ -160,7 +160,10 @@ impl Reader<'_> {
         let paths = get("allow_paths");
         let topics = get("allow_topics");
         if settings.etcd.is_some() {
-            for (at, key, what) in [(&paths, "entries.allow_paths", "read every file"), (&topics, "entries.allow_topics", "write to every topic")] {
+            for (at, key, what) in [
+                (&paths, "entries.allow_paths", "read every file"),
+                (&topics, "entries.allow_topics", "write to every topic"),
+            ] {
                 if at.is_none() {
                     let reason = format!("is not set: whoever may write to etcd can {what} that this agent can");
                     let source = settings.source.display().to_string();
@@ -174,7 +177,9 @@ impl Reader<'_> {
         if let Some(texts) = topics.as_ref().and_then(At::texts) {
             settings.entries.allow_topics_written = texts.iter().map(|(_, text)| (*text).to_owned()).collect();
             if texts.is_empty() {
-                topics.iter().for_each(|at| at.problem("is empty, so that no entry could do anything: name topics, or \"*\""));
+                topics
+                    .iter()
+                    .for_each(|at| at.problem("is empty, so that no entry could do anything: name topics, or \"*\""));
             }
             settings.entries.allow_topics = glob_set(&texts);
         } else {
@@ -185,7 +190,11 @@ impl Reader<'_> {
         }
         if settings.entries.dir.is_none() && settings.etcd.is_none() {
             let reason = "neither this nor [etcd] is set: there is nowhere to read entries from".to_owned();
-            warnings.push(Problem { source: settings.source.display().to_string(), key: "entries.dir".to_owned(), reason });
+            warnings.push(Problem {
+                source: settings.source.display().to_string(),
+                key: "entries.dir".to_owned(),
+                reason,
+            });
         }
     }
 
@@ -193,13 +202,8 @@ impl Reader<'_> {
         let Some(mut fields) = fields.below("modules") else { return ModulesSettings::default() };
         let dir = fields.get("dir").and_then(|at| self.path(&at));
         let keys = fields.get("trusted_keys");
-        let trusted_keys: Vec<String> = keys
-            .as_ref()
-            .and_then(At::texts)
-            .unwrap_or_default()
-            .iter()
-            .map(|(_, text)| (*text).to_owned())
-            .collect();
+        let trusted_keys: Vec<String> =
+            keys.as_ref().and_then(At::texts).unwrap_or_default().iter().map(|(_, text)| (*text).to_owned()).collect();
         if let Some(at) = keys.filter(|_| !trusted_keys.is_empty()) {
             let reason = "has no effect in this version, which takes modules from the directory only".to_owned();
             warnings.push(Problem { source: at.tree.place.to_string(), key: at.key, reason });
@@ -210,10 +214,11 @@ impl Reader<'_> {
 }
 
 fn host_name() -> Arc<str> {
-    hostname::get().ok().and_then(|name| name.into_string().ok()).filter(|name| !name.is_empty()).map_or_else(
-        || "localhost".into(),
-        |name| name.into(),
-    )
+    hostname::get()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .filter(|name| !name.is_empty())
+        .map_or_else(|| "localhost".into(), |name| name.into())
 }
 
 /// A node's name stands in record ids, between slashes, and in keys of etcd.
@@ -258,7 +263,9 @@ fn log(fields: &mut Fields<'_>) -> LogSettings {
         match tracing_subscriber::EnvFilter::builder().parse(text) {
             Ok(_) => log.filter = text.to_owned(),
             Err(error) => {
-                at.problem(format!("`{text}` is not a level or filter: {error}; for example info, or info,tailmill=debug"));
+                at.problem(format!(
+                    "`{text}` is not a level or filter: {error}; for example info, or info,tailmill=debug"
+                ));
             }
         }
     }
@@ -323,7 +330,8 @@ fn endpoint_is_secure(at: &At<'_>, text: &str) -> bool {
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     let host_port = rest.trim_end_matches('/').rsplit_once(':');
     let sound = matches!(scheme, "http" | "https")
-        && host_port.is_some_and(|(host, port)| !host.is_empty() && !host.contains(['/', '@']) && port.parse::<u16>().is_ok());
+        && host_port
+            .is_some_and(|(host, port)| !host.is_empty() && !host.contains(['/', '@']) && port.parse::<u16>().is_ok());
     if !sound {
         at.problem("is not an endpoint: write http://host:port or https://host:port");
     }

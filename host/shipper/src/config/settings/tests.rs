@@ -103,7 +103,10 @@ fn everything_but_the_brokers_has_a_default() {
     assert!((1..=SHARDS_DEFAULT_MAX).contains(&settings.shards));
     assert!(settings.etcd.is_none() && settings.entries.allow_topics.is_match("any"));
     assert_eq!(sound(&format!("{KAFKA}[admin]\nlisten = \"off\"")).admin, None);
-    assert_eq!(sound(&format!("{KAFKA}[agent]\ninflight_bytes_max = 4194304")).limits.inflight_topic_bytes_max, 1 << 20);
+    assert_eq!(
+        sound(&format!("{KAFKA}[agent]\ninflight_bytes_max = 4194304")).limits.inflight_topic_bytes_max,
+        1 << 20
+    );
 }
 
 #[test]
@@ -144,7 +147,10 @@ fn settings_that_cannot_be_read_are_one_problem() {
 #[test]
 fn what_kafka_cannot_do_is_refused() {
     check_alone("", &["tailmill.toml: kafka: is missing: write `[kafka]` with `brokers = [\"host:9092\"]`"]);
-    check_alone("[kafka]\nbrokers = []", &["tailmill.toml:2: kafka.brokers: is empty: name at least one broker as host:port"]);
+    check_alone(
+        "[kafka]\nbrokers = []",
+        &["tailmill.toml:2: kafka.brokers: is empty: name at least one broker as host:port"],
+    );
     check_alone("[kafka]\nbrokers = [\"a:1\", \"\"]", &["tailmill.toml:2: kafka.brokers[1]: is empty"]);
     check_alone(
         "[kafka]\nbrokers = [\"a\", \"b:0\", \"c:1,d:2\"]",
@@ -154,8 +160,18 @@ fn what_kafka_cannot_do_is_refused() {
             "tailmill.toml:2: kafka.brokers[2]: `c:1,d:2` is not a broker: write host:port, one in each string",
         ],
     );
-    check("delivery = \"exactly-once\"", &["tailmill.toml:3: kafka.delivery: exactly-once is not in this version: use \"at-least-once\", and the `id` header to drop duplicates"]);
-    check("delivery = \"at-lest-once\"", &["tailmill.toml:3: kafka.delivery: `at-lest-once` is not one of `at-least-once`, `exactly-once`; did you mean `at-least-once`?"]);
+    check(
+        "delivery = \"exactly-once\"",
+        &[
+            "tailmill.toml:3: kafka.delivery: exactly-once is not in this version: use \"at-least-once\", and the `id` header to drop duplicates",
+        ],
+    );
+    check(
+        "delivery = \"at-lest-once\"",
+        &[
+            "tailmill.toml:3: kafka.delivery: `at-lest-once` is not one of `at-least-once`, `exactly-once`; did you mean `at-least-once`?",
+        ],
+    );
     check(
         "[kafka.properties]\nacks = 1\n\"linger.ms\" = \"soon\"\n\"lingr.ms\" = 5\n\"group.id\" = \"x\"\n\"client.id\" = []",
         &[
@@ -166,7 +182,10 @@ fn what_kafka_cannot_do_is_refused() {
             "tailmill.toml:8: kafka.properties.\"client.id\": expected a string, a number, true or false; found a list",
         ],
     );
-    check("[clusters.default]\nbrokers = [\"a:1\"]", &["tailmill.toml:3: clusters.default: `default` is the name of the `[kafka]` table: write it there"]);
+    check(
+        "[clusters.default]\nbrokers = [\"a:1\"]",
+        &["tailmill.toml:3: clusters.default: `default` is the name of the `[kafka]` table: write it there"],
+    );
 }
 
 #[test]
@@ -182,7 +201,10 @@ fn what_etcd_cannot_do_is_refused() {
         ],
     );
     let http = "[etcd]\nendpoints = [\"http://a:1\"]\n";
-    check(&format!("{http}user = \"u\""), &["tailmill.toml:3: etcd: `user` needs a password: write `password_file`, or set TAILMILL_ETCD_PASSWORD"]);
+    check(
+        &format!("{http}user = \"u\""),
+        &["tailmill.toml:3: etcd: `user` needs a password: write `password_file`, or set TAILMILL_ETCD_PASSWORD"],
+    );
     check(&format!("{http}password_file = \"password\""), &["tailmill.toml:3: etcd: a password needs `user`"]);
     check(
         &format!("{http}user = \"u\"\npassword_file = \"none\"\nca = \"not.pem\"\ncert = \"ca.pem\""),
@@ -193,7 +215,10 @@ fn what_etcd_cannot_do_is_refused() {
             "tailmill.toml:3: etcd: `ca`, `cert` and `key` need https endpoints",
         ],
     );
-    check("[etcd]\nendpoints = \"https://a:1\"", &["tailmill.toml:3: etcd: an https endpoint needs `ca`: the certificates that signed the servers' own"]);
+    check(
+        "[etcd]\nendpoints = \"https://a:1\"",
+        &["tailmill.toml:3: etcd: an https endpoint needs `ca`: the certificates that signed the servers' own"],
+    );
 }
 
 #[test]
@@ -224,7 +249,10 @@ fn what_an_agent_cannot_do_is_refused_and_limits_are_checked_against_each_other(
         "[agent]\ninflight_bytes_max = 1048576\ninflight_topic_bytes_max = 262144\nbatch_bytes = 300000",
         &["tailmill.toml:3: agent: inflight_topic_bytes_max (262144) must hold a batch of batch_bytes (300000)"],
     );
-    check_alone(&format!("node = \"a/b\"\n{KAFKA}"), &["tailmill.toml:1: node: a node's name has at most 200 bytes and no `/`, comma or white space"]);
+    check_alone(
+        &format!("node = \"a/b\"\n{KAFKA}"),
+        &["tailmill.toml:1: node: a node's name has at most 200 bytes and no `/`, comma or white space"],
+    );
 }
 
 #[test]
@@ -305,7 +333,9 @@ fn secrets_come_from_files_and_variables_and_are_never_shown() {
             "tailmill.toml:3: etcd: `user` needs a password: write `password_file`, or set TAILMILL_ETCD_PASSWORD",
         ],
     );
-    let text = format!("{KAFKA}[kafka.properties]\n\"sasl.password_file\" = \"password\"\n[etcd]\nendpoints = [\"http://a:1\"]\nuser = \"u\"");
+    let text = format!(
+        "{KAFKA}[kafka.properties]\n\"sasl.password_file\" = \"password\"\n[etcd]\nendpoints = [\"http://a:1\"]\nuser = \"u\""
+    );
     let overrides = Overrides::default()
         .with_variable("TAILMILL_ETCD_PASSWORD", "hunter3")
         .with_variable("TAILMILL_KAFKA_SSL_KEY_PASSWORD", "hunter4");

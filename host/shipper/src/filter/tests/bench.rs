@@ -171,10 +171,16 @@ impl Bench {
                 let extras = set.extras.as_deref();
                 let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("test lines are text");
                 let key = extras.and_then(|extras| extras.keys.as_ref()).and_then(|keys| keys.get(i)).map(text);
-                let headers = extras.into_iter().flat_map(|extras| &extras.headers).filter_map(|header| {
-                    header.values.get(i).map(|value| (header.name.clone(), text(value)))
+                let headers = extras
+                    .into_iter()
+                    .flat_map(|extras| &extras.headers)
+                    .filter_map(|header| header.values.get(i).map(|value| (header.name.clone(), text(value))));
+                self.out.push(Seen {
+                    text: text(set.value(i)),
+                    source: set.sources[i],
+                    key,
+                    headers: headers.collect(),
                 });
-                self.out.push(Seen { text: text(set.value(i)), source: set.sources[i], key, headers: headers.collect() });
                 named.push(set.sources[i]);
             }
         }

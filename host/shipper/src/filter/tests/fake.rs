@@ -213,7 +213,11 @@ impl Guest for FakeGuest {
         self.world().runs += 1;
         self.world().lines += lines.len();
         if !self.fake.stateless {
-            assert!(self.state.next.is_none_or(|next| next == first), "stage {}: lines are numbered with a gap", self.place);
+            assert!(
+                self.state.next.is_none_or(|next| next == first),
+                "stage {}: lines are numbered with a gap",
+                self.place
+            );
             self.state.next = Some(first + lines.len() as u64);
         }
         let mut out = Out::default();

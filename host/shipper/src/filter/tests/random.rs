@@ -29,12 +29,7 @@ enum Call {
 }
 
 fn fakes() -> impl Strategy<Value = Vec<Fake>> {
-    let policy = prop_oneof![
-        Just(OnError::Block),
-        Just(OnError::Pass),
-        Just(OnError::Drop),
-        Just(OnError::DeadLetter)
-    ];
+    let policy = prop_oneof![Just(OnError::Block), Just(OnError::Pass), Just(OnError::Drop), Just(OnError::DeadLetter)];
     let names = prop_oneof![Just(NamesLine::Never), Just(NamesLine::Truly), Just(NamesLine::Falsely)];
     let fake = (0..4u8, any::<bool>(), policy, names).prop_map(|(kind, ticks, on_error, names_line)| Fake {
         stateless: kind == 0,
