@@ -15,13 +15,8 @@ pub(crate) struct Edits {
 
 impl Edits {
     pub(crate) fn new(config: Config) -> Result<Edits, String> {
-        let paths = |key: &str, list: Vec<(String, String)>| -> Result<Vec<Vec<String>>, String> {
-            list.into_iter().map(|(name, text)| path(&name, &text)).collect::<Result<_, _>>().map_err(
-                |error: String| {
-                    debug_assert!(error.contains(key));
-                    error
-                },
-            )
+        let paths = |list: Vec<(String, String)>| -> Result<Vec<Vec<String>>, String> {
+            list.into_iter().map(|(name, text)| path(&name, &text)).collect()
         };
         let values = |key: &str, fields: Vec<(String, Box<serde_json::value::RawValue>)>| {
             let one = |(text, value): (String, Box<serde_json::value::RawValue>)| {
@@ -29,14 +24,14 @@ impl Edits {
             };
             fields.into_iter().map(one).collect::<Result<Vec<_>, String>>()
         };
-        let keep = paths("keep", config.keep.named("keep"))?;
+        let keep = paths(config.keep.named("keep"))?;
         let renamed = |(from, to): (String, String)| {
             let key = format!("rename.{from}");
             Ok((path(&key, &from)?, path(&key, &to)?))
         };
         Ok(Edits {
             keep: (!keep.is_empty()).then(|| tree(&keep)),
-            drop: paths("drop", config.drop.named("drop"))?,
+            drop: paths(config.drop.named("drop"))?,
             rename: config.rename.0.into_iter().map(renamed).collect::<Result<_, String>>()?,
             add: values("add", config.add.0)?,
             set: values("set", config.set.0)?,

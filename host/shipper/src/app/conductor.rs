@@ -25,7 +25,7 @@ pub(super) enum ConductorMessage {
     /// A new plan is in force.
     Plan(Arc<Plan>),
     /// A shard reports.
-    Report(ShardReport),
+    Report(Box<ShardReport>),
     /// Stop everything; shards give up waiting at the deadline.
     Stop {
         /// When.
@@ -76,7 +76,7 @@ impl Conductor {
             while let Ok(message) = self.messages.try_recv() {
                 match message {
                     ConductorMessage::Plan(plan) => self.apply(&plan),
-                    ConductorMessage::Report(report) => self.hear(report),
+                    ConductorMessage::Report(report) => self.hear(*report),
                     ConductorMessage::Stop { deadline } => return self.stop(deadline),
                 }
             }
@@ -203,7 +203,11 @@ impl Conductor {
         let give_up = deadline + Duration::from_secs(5);
         while summaries.len() < self.shards.len() {
             match self.messages.recv_deadline(give_up) {
-                Ok(ConductorMessage::Report(ShardReport::Stopped(summary))) => summaries.push(summary),
+                Ok(ConductorMessage::Report(report)) => {
+                    if let ShardReport::Stopped(summary) = *report {
+                        summaries.push(summary);
+                    }
+                }
                 Ok(_) => {}
                 Err(_) => break,
             }

@@ -127,7 +127,7 @@ pub fn start(settings: Arc<Settings>, source: PlanSource, board: Board) -> Resul
     };
     let clusters = start_clusters(&settings, &stop_helpers, &mut helpers)?;
 
-    let known = records.iter().map(|record| known_file(record)).collect();
+    let known = records.iter().map(known_file).collect();
     let discovery = Discovery::new(DiscoverOptions {
         scan_every: settings.limits.scan_every,
         allow: settings.entries.allow_paths.clone(),
@@ -255,7 +255,7 @@ fn start_shards(
         let mailbox = mailbox.clone();
         let links = ShardLinks {
             commands,
-            report: Box::new(move |report: ShardReport| mailbox.send(ConductorMessage::Report(report))),
+            report: Box::new(move |report: ShardReport| mailbox.send(ConductorMessage::Report(Box::new(report)))),
             commits: commits.clone(),
             board: board.clone(),
         };

@@ -237,6 +237,18 @@ fn what_the_local_queue_has_no_room_for_keeps_its_place() {
 }
 
 #[test]
+fn a_small_record_does_not_slip_past_a_large_one_that_waits_for_room() {
+    let mock = cluster(&[("logs", 1)]);
+    let mut producer = producer(&mock, &[("logs", 1)], &[("queue.buffering.max.kbytes", "2")]);
+    let lines: Vec<String> = (0..12).map(|i| format!("{i}").repeat([600, 1800, 100][i % 3])).collect();
+    for (tag, line) in (0..).zip(&lines) {
+        producer.send(parcel(set(&[line]), tag));
+    }
+    assert_eq!(drain(&mut producer).iter().map(|report| report.acked).sum::<u32>(), 12);
+    assert_eq!(values(&read(&mock, "logs", 1, 12)), lines);
+}
+
+#[test]
 fn a_broker_that_is_down_is_a_pause() {
     let mock = cluster(&[("logs", 1)]);
     let mut producer = producer(&mock, &[("logs", 1)], &[("reconnect.backoff.max.ms", "200")]);

@@ -75,7 +75,14 @@ fn a_cluster_that_is_away_leaves_what_was_known_and_says_so() {
             assert!(Instant::now() < hang, "the outage never shows");
             std::thread::yield_now();
         }
-        assert_eq!(directory.partitions("logs"), TopicState::Ready(1));
+        let looked_at = || directory.known().topics["logs"].looked_at;
+        let long_ago = Instant::now().checked_sub(REFRESH_READY);
+        directory.known().topics.get_mut("logs").unwrap().looked_at = long_ago;
+        while looked_at() == long_ago {
+            assert!(Instant::now() < hang, "nobody looks again");
+            std::thread::yield_now();
+        }
+        assert_eq!(directory.partitions("logs"), TopicState::Ready(1), "no answer is no news");
         assert_eq!(directory.partitions("new"), TopicState::Unknown);
         mock.create_topic("new", 4, 1).unwrap();
         mock.broker_up(-1).unwrap();

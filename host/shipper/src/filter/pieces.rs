@@ -87,7 +87,7 @@ pub(super) fn count(mask: &Mask) -> u64 {
 /// A mask of `len` lines that says the same for each.
 pub(super) fn uniform(len: usize, keep: bool) -> Mask {
     let mut words = vec![if keep { u64::MAX } else { 0 }; len.div_ceil(64)];
-    if keep && len % 64 != 0 {
+    if keep && !len.is_multiple_of(64) {
         // The vector has a word for the rest: len is not a multiple of 64, so it is not 0.
         let last = words.len() - 1;
         words[last] = (1 << (len % 64)) - 1;

@@ -17,6 +17,9 @@ struct Agent {
     board: Board,
 }
 
+/// Far beyond what any plan takes: a test that would wait for ever says what it waited for.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 const DEAD_ETCD: &str = "[etcd]\nendpoints = [\"http://127.0.0.1:1\"]\n";
 const A: &str = r#"{"path": "/a", "topic": "a"}"#;
 
@@ -64,12 +67,15 @@ impl Agent {
             let sources: Vec<&str> = plan.problems.iter().map(|p| p.source.rsplit('/').next().unwrap()).collect();
             found == entries && sources == problems
         };
-        self.plans.wait_for(looks).await.unwrap().clone()
+        let looked = tokio::time::timeout(PATIENCE, self.plans.wait_for(looks)).await.map(|plan| plan.unwrap().clone());
+        looked.unwrap_or_else(|_| {
+            panic!("no plan has {entries:?} and {problems:?}; the last one: {:#?}", self.plans.borrow())
+        })
     }
 
     /// Until the next plan is published, whatever it is.
     async fn first(&mut self) -> Arc<Plan> {
-        self.plans.changed().await.unwrap();
+        tokio::time::timeout(PATIENCE, self.plans.changed()).await.expect("no plan came").unwrap();
         self.plans.borrow_and_update().clone()
     }
 

@@ -158,6 +158,7 @@ impl Bench {
     }
 
     /// The texts that came out, in order.
+    #[allow(dead_code)] // Used by the case tables.
     pub(super) fn texts(&self) -> Vec<&str> {
         self.out.iter().map(|seen| &*seen.text).collect()
     }

@@ -20,6 +20,7 @@ use tailmill_engine::{
 pub(super) struct Fake {
     pub name: &'static str,
     /// Stands for the module's bytes and the config.
+    #[allow(dead_code)] // Told apart by the swap tests.
     pub version: u32,
     pub stateless: bool,
     pub has_state: bool,
