@@ -177,6 +177,7 @@ impl Engine {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // Lists of spans; some have one.
 mod tests {
     use super::*;
 
