@@ -61,7 +61,10 @@ impl Backlog {
         self.entries.get(self.covered + i)
     }
 
-    pub(super) fn push_lines(&mut self, first: u64, set: RecordSet, gone: Mask) {
+    pub(super) fn push_lines(&mut self, first: u64, mut set: RecordSet, gone: Mask) {
+        if pieces::is_sparse(&set) {
+            pieces::copy_out(&mut set);
+        }
         let rising = set.sources.is_sorted();
         self.entries.push_back(Entry::Lines(Kept { first, set, gone, rising }));
     }

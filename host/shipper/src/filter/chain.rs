@@ -46,21 +46,21 @@ pub struct Chain {
 /// A piece of work. `stage`: which stage does it; one past the last: it leaves the chain.
 #[derive(Debug)]
 pub(super) enum Task {
-    Run {
-        stage: usize,
-        set: RecordSet,
-        /// Whether a line that the guest names is tried first. Not right after a guest was believed: it may lie.
-        believe: bool,
-    },
-    Tick {
-        stage: usize,
-    },
-    Flush {
-        stage: usize,
-    },
-    Save {
-        stage: usize,
-    },
+    Run { stage: usize, set: RecordSet, trial: Trial },
+    Tick { stage: usize },
+    Flush { stage: usize },
+    Save { stage: usize },
+}
+
+/// How a set of lines comes to be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trial {
+    /// As it came from the stage before, or as half of what failed.
+    Plain,
+    /// Cut out around a line that the guest named. It may lie, so it is not believed twice in a row.
+    Named,
+    /// One line that failed alone. It gets a fresh instance: the last one may have been spoilt by earlier lines.
+    Alone,
 }
 
 /// What came out and was not handed out yet.
@@ -130,7 +130,7 @@ impl Chain {
         let first_offset = batch.first_offset;
         let (set, line_ends) = pieces::from_batch(batch);
         self.window.add(first_offset, line_ends);
-        self.work.push(Task::Run { stage: 0, set, believe: true });
+        self.work.push(Task::Run { stage: 0, set, trial: Trial::Plain });
     }
 
     /// When the next tick is due. `None`: no filter that is running wants any.
@@ -168,7 +168,8 @@ impl Chain {
                 }
                 task => {
                     called = true;
-                    if let Err(Stop { task, fault, stage }) = self.perform(task, shared, ledger) {
+                    if let Err(stop) = self.perform(task, shared, ledger) {
+                        let Stop { task, fault, stage } = *stop;
                         let held = self.stages[stage].held_offset;
                         let line = task.oldest().or(held).unwrap_or(self.origin.first_offset);
                         self.work.push(task);

@@ -129,3 +129,101 @@ fn merge_values<'a, T: Copy + Default + 'a>(
     }
     from.iter().map(|source| inherited(source).unwrap_or_default()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(values: &[Option<&str>]) -> Column {
+        let mut column = Column::default();
+        for value in values {
+            let start = column.data.len() as u32;
+            column.data.extend_from_slice(value.unwrap_or("").as_bytes());
+            column.spans.push(value.map(|_| (start, column.data.len() as u32)));
+        }
+        column
+    }
+
+    fn header(name: &str, values: &[Option<&str>]) -> Header {
+        Header { name: name.into(), values: column(values) }
+    }
+
+    /// Two input lines with all kinds of extras; the second has neither key nor value for header `b`.
+    fn input() -> Extras {
+        Extras {
+            keys: Some(column(&[Some("k0"), None])),
+            topics: vec![1, 0],
+            timestamps_ms: vec![10, 20],
+            headers: vec![header("a", &[Some("a0"), Some("a1")]), header("b", &[Some("b0"), None])],
+        }
+    }
+
+    fn output(sources: &[u64]) -> Output {
+        let n = sources.len();
+        Output { starts: vec![0; n], ends: vec![0; n], sources: sources.to_vec(), ..Output::default() }
+    }
+
+    fn shown(extras: &Extras, i: usize) -> String {
+        let text = |value: Option<&[u8]>| value.map_or("-".into(), |v| String::from_utf8_lossy(v).into_owned());
+        let key = text(extras.keys.as_ref().and_then(|keys| keys.get(i)));
+        let headers: Vec<String> =
+            extras.headers.iter().map(|header| format!("{}={}", header.name, text(header.values.get(i)))).collect();
+        format!("{key} {:?} {:?} {}", extras.topics.get(i), extras.timestamps_ms.get(i), headers.join(" "))
+    }
+
+    fn merged(mut output: Output) -> Extras {
+        let input = input();
+        let find = |seq: u64| (seq < 2).then_some((&input, seq as usize));
+        *of_output(&mut output, Some(&find)).expect("there are extras")
+    }
+
+    #[test]
+    fn a_rewritten_line_takes_over_what_its_source_line_came_with() {
+        let extras = merged(output(&[1, 0, 0]));
+        assert_eq!(shown(&extras, 0), "- Some(0) Some(20) a=a1 b=-");
+        assert_eq!(shown(&extras, 1), "k0 Some(1) Some(10) a=a0 b=b0");
+        assert_eq!(shown(&extras, 1), shown(&extras, 2));
+    }
+
+    #[test]
+    fn what_the_later_stage_sets_itself_wins() {
+        let mut output = output(&[0, 0]);
+        output.keys = Some(column(&[Some("mine"), None]));
+        output.topics = vec![0, 0];
+        output.timestamps_ms = vec![7, 8];
+        output.headers = vec![header("b", &[None, Some("mine")]), header("c", &[Some("c"), None])];
+        let extras = merged(output);
+        assert_eq!(shown(&extras, 0), "mine Some(0) Some(7) b=b0 c=c a=a0");
+        assert_eq!(shown(&extras, 1), "k0 Some(0) Some(8) b=mine c=- a=a0");
+    }
+
+    #[test]
+    fn a_line_that_nobody_set_anything_for_has_the_defaults_beside_one_that_somebody_did() {
+        let extras = merged(output(&[9, 0]));
+        assert_eq!(shown(&extras, 0), "- Some(0) Some(0) a=- b=-");
+        let (mut plain, input) = (output(&[9]), input());
+        let find = |seq: u64| (seq < 2).then_some((&input, seq as usize));
+        assert!(of_output(&mut plain, Some(&find)).is_none());
+        assert!(of_output(&mut output(&[0]), None).is_none());
+    }
+
+    #[test]
+    fn masking_and_cutting_keep_every_column_in_step() {
+        let mut kept = input();
+        keep(&mut kept, &Mask { words: vec![0b10], len: 2 });
+        assert_eq!(shown(&kept, 0), "- Some(0) Some(20) a=a1 b=-");
+        let mut first = input();
+        let second = split_off(&mut first, 1);
+        assert_eq!(shown(&first, 0), "k0 Some(1) Some(10) a=a0 b=b0");
+        assert_eq!(shown(&second, 0), "- Some(0) Some(20) a=a1 b=-");
+        assert_eq!(shown(&first, 1), "- None None a=- b=-");
+    }
+
+    #[test]
+    fn topics_follow_their_names_when_an_entry_changes() {
+        let names = |list: &[&str]| list.iter().map(|name| Arc::from(*name)).collect::<Vec<Arc<str>>>();
+        let mut extras = Extras { topics: vec![0, 1, 2, 9], ..Extras::default() };
+        retarget(&mut extras, &names(&["main", "errors", "audit"]), &names(&["other", "audit", "errors"]));
+        assert_eq!(extras.topics, [0, 2, 1, 0]);
+    }
+}

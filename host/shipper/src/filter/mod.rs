@@ -13,12 +13,15 @@ mod armory; // modules, loaded once
 mod guest; // the seam to the engine
 mod chain; // the chain of one stream: work in, answers out
 mod run; // one piece of work through one stage; faults and the guilty line
-mod stage; // one place of a chain: instance, numbering, held lines, recovery
+mod stage; // one place of a chain: instance, numbers, held lines
+mod revive; // from a fault back to an instance
+mod origins; // from numbers back to the file
 mod backlog; // input lines that a stateful stage may need again
 mod pieces; // cutting, masking and rewriting sets of lines
 mod extras; // keys, topics, timestamps and headers through a chain
 mod shared; // instances of stateless filters
-mod swap; // a new plan, a snapshot, a resume
+mod swap; // a new plan in a running chain
+mod resume; // snapshots, going on from one, starting over
 mod window; // the loss equation: which input lines have no end yet
 mod finish; // the end of a chain: few sets, little pinned memory
 mod meter; // the cost ledger

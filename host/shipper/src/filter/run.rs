@@ -1,18 +1,18 @@
 //! One piece of work through one stage: at most one engine call, then new work, or a stop.
 //!
 //! A call with several lines that fails is cut: around the line that the guest names (a hint: it may lie), else in
-//! halves. So the guilty lines are found one by one, each tried alone, in order; the entry's `on_error` is for them
-//! only. A filter that does not start, or does not come back with its state under `on_error = block`, stops the stream:
+//! halves. So the guilty lines are found one by one, each tried alone in a fresh instance, in order; the entry's
+//! `on_error` is for them only. A filter that does not start, or does not come back with its state under `on_error = block`, stops the stream:
 //! that is no line's fault.
 
 use super::answered::DeadLetter;
-use super::chain::{Chain, Stop, Task};
+use super::chain::{Chain, Stop, Task, Trial};
 use super::pieces;
 use super::shared::SharedInstances;
 use super::stage::{Ran, Unwell};
 use crate::model::{OnError, RecordSet};
 use crate::observe::EntryLedger;
-use tailmill_engine::{Fault, Outcome};
+use tailmill_engine::{Fault, FaultKind, Outcome};
 
 impl Chain {
     /// Does one task. Whatever is left of it, and what follows from it, is put on the stack.
@@ -21,12 +21,12 @@ impl Chain {
         task: Task,
         shared: &mut SharedInstances,
         ledger: &mut EntryLedger,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Box<Stop>> {
         match task {
-            Task::Run { stage, set, believe } if self.armed.stages[stage].stateless => {
-                self.run_shared(stage, set, believe, shared, ledger)
+            Task::Run { stage, set, trial } if self.armed.stages[stage].stateless => {
+                self.run_shared(stage, set, trial, shared, ledger)
             }
-            Task::Run { stage, set, believe } => self.run_own(stage, set, believe, ledger),
+            Task::Run { stage, set, trial } => self.run_own(stage, set, trial, ledger),
             Task::Save { stage } => {
                 let mut meter = Chain::meter(&self.armed, stage, &mut self.costs[stage], &mut self.events, ledger);
                 if self.stages[stage].save(&mut meter).is_some() {
@@ -41,7 +41,7 @@ impl Chain {
     /// A set of lines that goes on to this stage.
     pub(super) fn push(&mut self, stage: usize, set: Option<RecordSet>) {
         if let Some(set) = set.filter(|set| !set.is_empty()) {
-            self.work.push(Task::Run { stage, set, believe: true });
+            self.work.push(Task::Run { stage, set, trial: Trial::Plain });
         }
     }
 
@@ -49,14 +49,14 @@ impl Chain {
         &mut self,
         stage: usize,
         set: RecordSet,
-        believe: bool,
+        trial: Trial,
         shared: &mut SharedInstances,
         ledger: &mut EntryLedger,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Box<Stop>> {
         let mut meter = Chain::meter(&self.armed, stage, &mut self.costs[stage], &mut self.events, ledger);
         let guest = match shared.instance(&self.armed, stage, &mut meter) {
             Ok(guest) => guest,
-            Err(fault) => return Err(Stop { task: Task::Run { stage, set, believe }, fault, stage }),
+            Err(fault) => return Err(Box::new(Stop { task: Task::Run { stage, set, trial }, fault, stage })),
         };
         let first = self.stages[stage].next_seq;
         match meter.run(guest, first, &set, &self.origin) {
@@ -70,12 +70,18 @@ impl Chain {
             Err(fault) => {
                 meter.ledger.recycles += 1;
                 shared.discard(&self.armed, stage);
-                self.failed(stage, set, believe, fault, first)
+                self.failed(stage, set, trial, fault, first)
             }
         }
     }
 
-    fn run_own(&mut self, stage: usize, set: RecordSet, believe: bool, ledger: &mut EntryLedger) -> Result<(), Stop> {
+    fn run_own(
+        &mut self,
+        stage: usize,
+        set: RecordSet,
+        trial: Trial,
+        ledger: &mut EntryLedger,
+    ) -> Result<(), Box<Stop>> {
         let mut meter = Chain::meter(&self.armed, stage, &mut self.costs[stage], &mut self.events, ledger);
         let own = &mut self.stages[stage];
         let first = own.next_seq;
@@ -91,26 +97,26 @@ impl Chain {
                 Ok(())
             }
             Ok(Ran::Waking(rescued)) => {
-                self.work.extend(left.map(|set| Task::Run { stage, set, believe }));
+                self.work.extend(left.map(|set| Task::Run { stage, set, trial }));
                 self.push(stage + 1, rescued);
                 Ok(())
             }
             Ok(Ran::Failed(fault)) => {
                 meter.ledger.recycles += 1;
                 match left {
-                    Some(set) => self.failed(stage, set, believe, fault, first),
+                    Some(set) => self.failed(stage, set, trial, fault, first),
                     None => Ok(()),
                 }
             }
             Err(unwell) => match left {
-                Some(set) => self.unwell(stage, Task::Run { stage, set, believe }, unwell),
+                Some(set) => self.unwell(stage, Task::Run { stage, set, trial }, unwell),
                 None => Ok(()),
             },
         }
     }
 
     /// A tick or a flush of one stage.
-    fn release(&mut self, stage: usize, task: Task, ledger: &mut EntryLedger) -> Result<(), Stop> {
+    fn release(&mut self, stage: usize, task: Task, ledger: &mut EntryLedger) -> Result<(), Box<Stop>> {
         if self.armed.stages[stage].stateless {
             return Ok(());
         }
@@ -125,8 +131,12 @@ impl Chain {
         match ran {
             Ok(Ran::Went(out)) => {
                 meter.out(out.as_ref());
+                let left = if is_flush && !armed.has_ticks { own.left_behind(&mut meter) } else { Vec::new() };
                 if own.wants_save() {
                     self.work.push(Task::Save { stage });
+                }
+                for set in left.into_iter().rev() {
+                    self.push(stage + 1, Some(set));
                 }
                 self.push(stage + 1, out);
                 Ok(())
@@ -150,16 +160,21 @@ impl Chain {
         &mut self,
         stage: usize,
         mut set: RecordSet,
-        believe: bool,
+        trial: Trial,
         fault: Fault,
         first: u64,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Box<Stop>> {
         if set.len() > 1 {
-            self.cut(stage, set, believe, &fault, first);
+            self.cut(stage, set, trial, &fault, first);
+            return Ok(());
+        }
+        // A filter that says it cannot take the line means the line. Anything else may be the instance's fault.
+        if trial != Trial::Alone && fault.kind != FaultKind::Refused {
+            self.work.push(Task::Run { stage, set, trial: Trial::Alone });
             return Ok(());
         }
         match self.armed.stages[stage].plan.on_error {
-            OnError::Block => return Err(Stop { task: Task::Run { stage, set, believe }, fault, stage }),
+            OnError::Block => return Err(Box::new(Stop { task: Task::Run { stage, set, trial }, fault, stage })),
             OnError::Pass => {
                 self.came.passed_lines += 1;
                 self.push(stage + 1, Some(set));
@@ -171,33 +186,33 @@ impl Chain {
     }
 
     /// Cuts a piece around the line that the guest named, or in halves.
-    fn cut(&mut self, stage: usize, mut set: RecordSet, believe: bool, fault: &Fault, first: u64) {
+    fn cut(&mut self, stage: usize, mut set: RecordSet, trial: Trial, fault: &Fault, first: u64) {
         let named = fault.line.and_then(|line| usize::try_from(line.checked_sub(first)?).ok());
-        let mut push = |set: RecordSet, believe| {
+        let mut push = |set: RecordSet, trial| {
             if !set.is_empty() {
-                self.work.push(Task::Run { stage, set, believe });
+                self.work.push(Task::Run { stage, set, trial });
             }
         };
-        match named.filter(|named| believe && *named < set.len()) {
+        match named.filter(|named| trial == Trial::Plain && *named < set.len()) {
             Some(named) => {
                 let mut line = pieces::split_off(&mut set, named);
-                push(pieces::split_off(&mut line, 1), false);
-                push(line, false);
-                push(set, false);
+                push(pieces::split_off(&mut line, 1), Trial::Named);
+                push(line, Trial::Named);
+                push(set, Trial::Named);
             }
             None => {
                 let half = set.len() / 2;
-                push(pieces::split_off(&mut set, half), true);
-                push(set, true);
+                push(pieces::split_off(&mut set, half), Trial::Plain);
+                push(set, Trial::Plain);
             }
         }
     }
 
     /// The file is finished and the filter does not let go of what it holds: `on_error` is for these lines.
-    fn flush_failed(&mut self, stage: usize, task: Task, fault: Fault) -> Result<(), Stop> {
+    fn flush_failed(&mut self, stage: usize, task: Task, fault: Fault) -> Result<(), Box<Stop>> {
         let policy = self.armed.stages[stage].plan.on_error;
         if policy == OnError::Block || self.stages[stage].holds_ancient() {
-            return Err(Stop { task, fault, stage });
+            return Err(Box::new(Stop { task, fault, stage }));
         }
         let open = self.stages[stage].forget();
         match policy {
@@ -215,7 +230,7 @@ impl Chain {
     }
 
     /// The instance cannot be had.
-    fn unwell(&mut self, stage: usize, task: Task, unwell: Unwell) -> Result<(), Stop> {
+    fn unwell(&mut self, stage: usize, task: Task, unwell: Unwell) -> Result<(), Box<Stop>> {
         let policy = self.armed.stages[stage].plan.on_error;
         match unwell {
             Unwell::State(_) if policy != OnError::Block && !self.stages[stage].holds_ancient() => {
@@ -227,7 +242,7 @@ impl Chain {
                 }
                 Ok(())
             }
-            Unwell::Start(fault) | Unwell::State(fault) => Err(Stop { task, fault, stage }),
+            Unwell::Start(fault) | Unwell::State(fault) => Err(Box::new(Stop { task, fault, stage })),
         }
     }
 

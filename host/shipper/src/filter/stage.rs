@@ -8,8 +8,7 @@
 //!   Down ── start, load saved state ──> Replaying ── every kept call again ──> Up ── fault ──> Down
 //! ```
 //!
-//! What a replayed call answers was sent on before and is thrown away, except for lines that had not gone on and that
-//! the old instance held: should a filter not be deterministic, they would be lost otherwise.
+//! The arrow to Up is in `revive`, the way from numbers to the file in `origins`.
 
 use super::armory::ArmedStage;
 use super::backlog::{Backlog, Entry};
@@ -18,7 +17,7 @@ use super::meter::Meter;
 use super::pieces;
 use crate::model::RecordSet;
 use std::time::{Duration, Instant};
-use tailmill_engine::{Answer, Fault, FaultKind, Mask, Origin, Outcome, Output, Released};
+use tailmill_engine::{Answer, Fault, FaultKind, Mask, Origin, Outcome, Released};
 use tailmill_tail::FileOffset;
 
 /// Memory that held lines of one stage may pin. The count of held lines is the engine's to limit.
@@ -34,13 +33,13 @@ pub(super) struct Stage {
     /// Number of the next line.
     pub next_seq: u64,
     /// The oldest line that the filter holds, by number and by file offset.
-    held: Option<u64>,
+    pub held: Option<u64>,
     pub held_offset: Option<FileOffset>,
     /// Lines that are only in a restored state: their numbers are below the first, they began at the second or later.
-    ancient: Option<(u64, FileOffset)>,
+    pub ancient: Option<(u64, FileOffset)>,
     pub saved: Option<Saved>,
     pub backlog: Backlog,
-    unsaved_bytes: u64,
+    pub unsaved_bytes: u64,
     /// The filter can save. Given up when saving fails for so long that the backlog would burst.
     pub saves: bool,
     pub every: Option<Duration>,
@@ -48,14 +47,14 @@ pub(super) struct Stage {
     /// Where the last line came from: for output that names a line that is no longer known.
     pub last_source: FileOffset,
     /// The filter is the first of its chain: file offsets rise with numbers.
-    first_in_chain: bool,
+    pub first_in_chain: bool,
 }
 
 /// What the filter saved, and the numbers that went with it.
 pub(super) struct Saved {
     pub state: Vec<u8>,
-    next_seq: u64,
-    held: Option<u64>,
+    pub next_seq: u64,
+    pub held: Option<u64>,
 }
 
 /// The instance.
@@ -134,31 +133,14 @@ impl Stage {
         matches!((self.held, self.ancient), (Some(held), Some((below, _))) if held < below)
     }
 
+    /// Whether a line that it may hold came with extras.
+    pub(super) fn holds_extras(&self) -> bool {
+        self.held.is_some() && self.backlog.has_extras()
+    }
+
     /// Whether so much happened since the last save that another one is due.
     pub(super) fn wants_save(&self) -> bool {
         self.saves && (self.backlog.since_save() >= SAVE_AFTER_CALLS || self.unsaved_bytes >= SAVE_AFTER_BYTES)
-    }
-
-    /// Makes one call towards an instance that is up. `None`: it is up.
-    pub(super) fn wake(
-        &mut self,
-        armed: &ArmedStage,
-        origin: &Origin,
-        meter: &mut Meter<'_>,
-    ) -> Result<Option<Option<RecordSet>>, Unwell> {
-        match std::mem::replace(&mut self.life, Life::Down) {
-            Life::Up(guest) => {
-                self.life = Life::Up(guest);
-                Ok(None)
-            }
-            Life::Down => {
-                let (guest, every) = start(armed, self.saved.as_ref(), meter)?;
-                self.set_every(every, Instant::now());
-                self.life = self.beginning(guest, true);
-                Ok(Some(None))
-            }
-            Life::Replaying { guest, next } => self.replay(guest, next, origin, meter).map(Some),
-        }
     }
 
     /// Runs lines. `set` is left as it was when they have to be run again, and empty otherwise.
@@ -228,6 +210,18 @@ impl Stage {
         open
     }
 
+    /// After the last flush, when no tick comes either: nobody will ever ask the filter for what it still holds. These
+    /// lines go on as they came in, and it counts as a fault.
+    pub(super) fn left_behind(&mut self, meter: &mut Meter<'_>) -> Vec<RecordSet> {
+        if self.held.is_none() || self.holds_ancient() {
+            return Vec::new();
+        }
+        let message = "it holds lines at the end of the file and has no way to let them go".to_owned();
+        let fault = Fault { kind: FaultKind::BrokenAnswer, line: self.held, message };
+        let _counted: Result<(), Fault> = meter.check(Err(fault));
+        self.forget()
+    }
+
     /// Takes over what an instance said about its ticks when it started.
     pub(super) fn set_every(&mut self, every: Option<Duration>, now: Instant) {
         self.every = every;
@@ -241,14 +235,15 @@ impl Stage {
         meter: &mut Meter<'_>,
         what: Entry,
     ) -> Result<Ran, Unwell> {
-        if !self.is_in_use() {
+        let is_tick = matches!(what, Entry::Tick);
+        // Without the function there is no call: an answer made up for it would say that nothing is held any more.
+        if !self.is_in_use() || !(if is_tick { armed.has_ticks } else { armed.has_finish }) {
             return Ok(Ran::Went(None));
         }
         if let Some(rescued) = self.wake(armed, origin, meter)? {
             return Ok(Ran::Waking(rescued));
         }
         let Life::Up(guest) = &mut self.life else { return Ok(Ran::Waking(None)) };
-        let is_tick = matches!(what, Entry::Tick);
         match meter.call(&mut **guest, |guest| if is_tick { guest.tick(origin) } else { guest.flush(origin) }) {
             Ok(released) => {
                 if self.saves || !self.backlog.is_empty() {
@@ -331,56 +326,7 @@ impl Stage {
         out
     }
 
-    /// A filter's output with file offsets in place of numbers. `current`: the lines of this call.
-    fn rewrite(&self, output: Output, current: Option<(u64, &RecordSet)>) -> RecordSet {
-        let unordered = !self.first_in_chain && !self.is_rising(current);
-        let floors = if unordered { self.floors(&output, current) } else { (0, Vec::new()) };
-        let offset = |seq: u64| match seq.checked_sub(floors.0).and_then(|i| floors.1.get(i as usize)) {
-            Some(floor) => *floor,
-            None => self.offset(seq, current),
-        };
-        let inherit = |seq: u64| match current {
-            Some((first, set)) if seq >= first => set.extras.as_deref().map(|extras| (extras, (seq - first) as usize)),
-            _ => self.backlog.extras(seq),
-        };
-        let extras = self.backlog.has_extras() || current.is_some_and(|(_, set)| set.extras.is_some());
-        pieces::emitted(output, offset, extras.then_some(&inherit))
-    }
-
-    fn offset(&self, seq: u64, current: Option<(u64, &RecordSet)>) -> FileOffset {
-        if let Some((first, set)) = current
-            && let Some(source) = seq.checked_sub(first).and_then(|i| set.sources.get(i as usize))
-        {
-            return *source;
-        }
-        match (self.backlog.offset(seq), self.ancient) {
-            (Some(offset), _) => offset,
-            (None, Some((below, offset))) if seq < below => offset,
-            _ => self.held_offset.unwrap_or(self.last_source),
-        }
-    }
-
-    fn is_rising(&self, current: Option<(u64, &RecordSet)>) -> bool {
-        current.is_none_or(|(_, set)| {
-            set.sources.is_sorted()
-                && set.sources.first().is_none_or(|first| self.backlog.last_source().is_none_or(|last| last <= *first))
-        }) && self.backlog.is_rising()
-    }
-
-    /// An earlier stage changed the order of lines: the line with the least number is not the one that came first in
-    /// the file. So a joined line counts from the least offset that any line from its source on has.
-    fn floors(&self, output: &Output, current: Option<(u64, &RecordSet)>) -> (u64, Vec<FileOffset>) {
-        let Some(&low) = output.sources.iter().min() else { return (0, Vec::new()) };
-        let mut floors: Vec<_> = (low..self.next_seq).map(|seq| self.offset(seq, current)).collect();
-        let mut least = FileOffset::MAX;
-        for floor in floors.iter_mut().rev() {
-            least = least.min(*floor);
-            *floor = least;
-        }
-        (low, floors)
-    }
-
-    fn set_held(&mut self, held: Option<u64>) {
+    pub(super) fn set_held(&mut self, held: Option<u64>) {
         self.held = held;
         if !self.holds_ancient() {
             self.ancient = None;
@@ -391,7 +337,7 @@ impl Stage {
         });
     }
 
-    fn trim(&mut self) {
+    pub(super) fn trim(&mut self) {
         self.backlog.trim(self.held, self.saves);
         if self.saves && self.backlog.pinned_from(0) > 2 * HELD_BYTES_MAX && !self.holds_ancient() {
             // Saving has failed for a long time. Lines are never lost by this, only what else the filter remembers.
@@ -401,100 +347,4 @@ impl Stage {
             self.backlog.trim(self.held, false);
         }
     }
-
-    /// One kept call again, or the end of it.
-    fn replay(
-        &mut self,
-        mut guest: Box<dyn Guest>,
-        next: usize,
-        origin: &Origin,
-        meter: &mut Meter<'_>,
-    ) -> Result<Option<RecordSet>, Unwell> {
-        let (rescued, now_held) = match self.backlog.replay(next) {
-            None => {
-                self.life = Life::Up(guest);
-                return Ok(None);
-            }
-            Some(Entry::Lines(kept)) => {
-                let lines = pieces::lines(&kept.set);
-                let answer =
-                    meter.call(&mut *guest, |guest| guest.run(kept.first, lines, origin)).map_err(Unwell::State)?;
-                let (first, set) = (kept.first, kept.set.clone());
-                (self.rescue(answer.outcome, first, set), answer.oldest_held)
-            }
-            Some(entry) => {
-                let is_tick = matches!(entry, Entry::Tick);
-                let again = |guest: &mut dyn Guest| if is_tick { guest.tick(origin) } else { guest.flush(origin) };
-                let released = meter.call(&mut *guest, again).map_err(Unwell::State)?;
-                let rescued = released.output.and_then(|output| self.rescue_output(output, None));
-                (rescued, released.oldest_held)
-            }
-        };
-        if self.backlog.replay(next + 1).is_some() {
-            self.life = Life::Replaying { guest, next: next + 1 };
-        } else {
-            self.life = Life::Up(guest);
-            self.set_held(now_held);
-            self.trim();
-        }
-        Ok(rescued)
-    }
-
-    /// Life with an instance that was just started. `replays`: the calls since its state was saved are to be repeated.
-    pub(super) fn beginning(&self, guest: Box<dyn Guest>, replays: bool) -> Life {
-        if replays && self.backlog.replay(0).is_some() { Life::Replaying { guest, next: 0 } } else { Life::Up(guest) }
-    }
-
-    /// The lines of a replayed answer that had not gone on and were held.
-    fn rescue(&mut self, outcome: Outcome, first: u64, mut set: RecordSet) -> Option<RecordSet> {
-        let mut mask = match outcome {
-            Outcome::KeepAll => pieces::uniform(set.len(), true),
-            Outcome::DropAll => return None,
-            Outcome::Keep(mask) => mask,
-            Outcome::Emit(output) => return self.rescue_output(output, Some((first, &set))),
-        };
-        mask = self.only_missing(&mask, |i| first + i as u64);
-        pieces::keep(&mut set, &mask);
-        (!set.is_empty()).then_some(set)
-    }
-
-    fn rescue_output(&mut self, output: Output, current: Option<(u64, &RecordSet)>) -> Option<RecordSet> {
-        let seqs = output.sources.clone();
-        let mut out = self.rewrite(output, current);
-        let mask = self.only_missing(&pieces::uniform(out.len(), true), |i| seqs[i]);
-        pieces::keep(&mut out, &mask);
-        (!out.is_empty()).then_some(out)
-    }
-
-    fn only_missing(&mut self, mask: &Mask, seq: impl Fn(usize) -> u64) -> Mask {
-        let mut missing = pieces::uniform(mask.len, false);
-        let Some(held) = self.held else { return missing };
-        let wanted: Vec<usize> = (0..mask.len)
-            .filter(|&i| pieces::is_set(mask, i) && seq(i) >= held && !self.backlog.is_gone(seq(i)))
-            .collect();
-        for i in wanted {
-            pieces::set(&mut missing, i);
-            self.backlog.mark_gone(seq(i));
-        }
-        missing
-    }
-}
-
-/// A new instance, with this state if there is one, and how often it wants a tick.
-pub(super) fn start(
-    armed: &ArmedStage,
-    saved: Option<&Saved>,
-    meter: &mut Meter<'_>,
-) -> Result<(Box<dyn Guest>, Option<Duration>), Unwell> {
-    let mut guest = meter.start(&*armed.starter).map_err(Unwell::Start)?;
-    let mut every = None;
-    if armed.has_ticks {
-        // A filter that asks for a tick every 0 ms gets one every millisecond.
-        every = meter.call(&mut *guest, |guest| guest.every_ms()).map_err(Unwell::Start)?;
-    }
-    if let Some(saved) = saved {
-        let load = |guest: &mut dyn Guest| guest.load_state(&saved.state, saved.next_seq, saved.held);
-        meter.call(&mut *guest, load).map_err(Unwell::State)?;
-    }
-    Ok((guest, every.map(|ms| Duration::from_millis(u64::from(ms.max(1))))))
 }

@@ -1,4 +1,4 @@
-//! A new plan in a running chain, snapshots, and going on from one.
+//! A new plan in a running chain.
 //!
 //! A swap prepares everything that can fail on the side and only then changes the chain. A stage that says the same as
 //! before keeps its instance. A changed one starts anew and gets the saved state of the old one, or, when one of the
@@ -6,148 +6,29 @@
 //! to the stages behind it.
 
 use super::armory::ArmedChain;
-use super::chain::{Chain, Task};
+use super::chain::{Chain, Task, Trial};
 use super::extras;
 use super::meter::Cost;
+use super::resume::{homeless, unwell_fault};
+use super::revive::{Started, start};
 use super::shared::SharedInstances;
-use super::stage::{Life, Stage, Unwell, start};
-use crate::checkpoint::StageSnapshot;
+use super::stage::{Life, Ran, Stage};
 use crate::model::RecordSet;
 use crate::observe::EntryLedger;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tailmill_engine::{Fault, FaultKind};
-use tailmill_tail::FileOffset;
+use tailmill_engine::Fault;
 
 /// How a stage of the new chain begins.
 enum Beginning {
     /// As another stage of the old chain, with its instance.
     Goes { from: usize },
     /// A changed filter that has the state of the old one. `replays`: the state is older than the old one's last call.
-    Takes { from: usize, guest: Guest, replays: bool },
+    Takes { from: usize, guest: Started, replays: bool },
     /// A fresh instance; `from`: the lines that this old stage held are its first input.
-    Fresh { from: Option<usize>, guest: Option<Guest> },
+    Fresh { from: Option<usize>, guest: Option<Started> },
 }
 
-type Guest = (Box<dyn super::guest::Guest>, Option<Duration>);
-
 impl Chain {
-    /// Whether this chain's state can be saved whole: some stage has state, and every one that may hold lines can save.
-    pub fn wants_snapshots(&self) -> bool {
-        let mut own = self.armed.stages.iter().zip(&self.stages).filter(|(armed, _)| !armed.stateless).peekable();
-        own.peek().is_some() && own.all(|(armed, stage)| armed.has_state && stage.saves)
-    }
-
-    /// The saved state of every stage, at the end of what was put in. `None`: not all of them can save, or the chain is
-    /// not idle. A fault costs an instance, no line.
-    pub fn snapshot(&mut self, ledger: &mut EntryLedger) -> Result<Option<Vec<StageSnapshot>>, Fault> {
-        if !self.is_idle() || !self.wants_snapshots() {
-            return Ok(None);
-        }
-        for place in 0..self.stages.len() {
-            if self.armed.stages[place].stateless {
-                continue;
-            }
-            while let Some(rescued) = self.wake(place, ledger).map_err(unwell_fault)? {
-                if rescued.is_some() {
-                    // Lines turned up that go on: the chain is not at rest. The shard finds it has work.
-                    self.unanswered = true;
-                    self.push(place + 1, rescued);
-                }
-            }
-            if self.unanswered {
-                return Ok(None);
-            }
-            let mut meter = Chain::meter(&self.armed, place, &mut self.costs[place], &mut self.events, ledger);
-            if let Some(fault) = self.stages[place].save(&mut meter) {
-                meter.ledger.recycles += 1;
-                return Err(fault);
-            }
-        }
-        if !self.wants_snapshots() {
-            return Ok(None);
-        }
-        let snapshot = |(armed, stage): (&super::armory::ArmedStage, &Stage)| StageSnapshot {
-            name: armed.plan.name.to_string(),
-            digest: armed.plan.module.digest,
-            state: stage.saved.as_ref().map(|saved| saved.state.clone()).unwrap_or_default(),
-            next_seq: stage.next_seq,
-            oldest_held: stage.held_offset,
-        };
-        Ok(Some(self.armed.stages.iter().zip(&self.stages).map(snapshot).collect()))
-    }
-
-    /// Goes on from a snapshot taken at `at`: every stage is started and has taken its state when this returns. On an
-    /// error the chain has seen nothing, and its stream can go on from the oldest line that the snapshot holds.
-    pub fn restore(
-        &mut self,
-        snapshot: &[StageSnapshot],
-        at: FileOffset,
-        ledger: &mut EntryLedger,
-    ) -> Result<(), Fault> {
-        self.restore_later(snapshot, at)?;
-        for place in 0..self.stages.len() {
-            while self.stages[place].saved.is_some() {
-                match self.wake(place, ledger) {
-                    Ok(Some(_)) => {}
-                    Ok(None) => break,
-                    Err(unwell) => {
-                        self.reset();
-                        return Err(unwell_fault(unwell));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// As [`Chain::restore`], but instances are started when there is something for them to do: a filter that does not
-    /// take its state shows up as a blocked step.
-    pub fn restore_later(&mut self, snapshot: &[StageSnapshot], at: FileOffset) -> Result<(), Fault> {
-        self.reset();
-        let mut left = snapshot;
-        for place in 0..self.stages.len() {
-            let armed = &self.armed.stages[place];
-            let Some(found) = left.iter().position(|saved| *saved.name == *armed.plan.name) else { continue };
-            if let Some(lost) = left[..found].iter().find(|saved| saved.oldest_held.is_some()) {
-                let fault = homeless(&lost.name);
-                self.reset();
-                return Err(fault);
-            }
-            let saved = &left[found];
-            left = &left[found + 1..];
-            if armed.has_state {
-                self.stages[place].restore(saved.state.clone(), saved.next_seq, saved.oldest_held, at);
-            } else if saved.oldest_held.is_some() {
-                let fault = homeless(&saved.name);
-                self.reset();
-                return Err(fault);
-            }
-        }
-        if let Some(lost) = left.iter().find(|saved| saved.oldest_held.is_some()) {
-            let fault = homeless(&lost.name);
-            self.reset();
-            return Err(fault);
-        }
-        Ok(())
-    }
-
-    /// Forgets everything: the stream goes back to its mark and reads again. What was pending is no longer.
-    pub fn reset(&mut self) {
-        self.stages = self.armed.stages.iter().enumerate().map(|(place, stage)| Stage::new(stage, place, 0)).collect();
-        self.work.clear();
-        self.came = Default::default();
-        self.window.clear();
-        self.unanswered = false;
-    }
-
-    /// Forgets everything and runs another chain from now on.
-    pub fn replace(&mut self, armed: Arc<ArmedChain>) {
-        self.costs = vec![Cost::default(); armed.stages.len()];
-        self.armed = armed;
-        self.reset();
-    }
-
     /// Runs another chain from now on, at a batch boundary or while blocked. Lines may come out of it: step while the
     /// chain is not idle. On an error the old chain stays in force and nothing was lost.
     pub fn swap(
@@ -232,10 +113,10 @@ impl Chain {
                 let mut meter = Chain::meter(&self.armed, old, &mut self.costs[old], &mut self.events, ledger);
                 let ran = self.stages[old].flush(&self.armed.stages[old], &self.origin, &mut meter);
                 let (out, again) = match ran {
-                    Ok(super::stage::Ran::Went(out)) => (out, false),
-                    Ok(super::stage::Ran::Waking(out)) => (out, true),
+                    Ok(Ran::Went(out)) => (out, false),
+                    Ok(Ran::Waking(out)) => (out, true),
                     // What it does not let go of goes on as it came in.
-                    Ok(super::stage::Ran::Failed(_)) | Err(_) => (None, false),
+                    Ok(Ran::Failed(_)) | Err(_) => (None, false),
                 };
                 self.insert(old + 1, out.into_iter().collect());
                 if !again {
@@ -304,7 +185,7 @@ impl Chain {
         let mut work = Vec::with_capacity(self.work.len());
         for task in std::mem::take(&mut self.work) {
             match task {
-                Task::Run { stage, set, believe } => work.push(Task::Run { stage: places.of(stage), set, believe }),
+                Task::Run { stage, set, trial } => work.push(Task::Run { stage: places.of(stage), set, trial }),
                 Task::Flush { .. } => flushing = true,
                 // The next tick and the next save come by themselves.
                 Task::Tick { .. } | Task::Save { .. } => {}
@@ -328,7 +209,7 @@ impl Chain {
             .into_iter()
             .rev()
             .filter(|set| !set.is_empty())
-            .map(|set| Task::Run { stage, set, believe: true })
+            .map(|set| Task::Run { stage, set, trial: Trial::Plain })
             .collect();
         self.unanswered |= !tasks.is_empty();
         self.work.splice(at..at, tasks);
@@ -352,20 +233,6 @@ impl Chain {
         for stage in &mut self.stages {
             stage.backlog.retarget(old, new);
         }
-    }
-
-    fn wake(&mut self, place: usize, ledger: &mut EntryLedger) -> Result<Option<Option<RecordSet>>, Unwell> {
-        let mut meter = Chain::meter(&self.armed, place, &mut self.costs[place], &mut self.events, ledger);
-        self.stages[place].wake(&self.armed.stages[place], &self.origin, &mut meter)
-    }
-}
-
-impl Stage {
-    /// Goes on with an instance that was started for it.
-    fn become_instance(&mut self, (guest, every): Guest, replays: bool) {
-        self.life = self.beginning(guest, replays);
-        self.next_tick = None;
-        self.set_every(every, Instant::now());
     }
 }
 
@@ -401,16 +268,4 @@ fn pair(old: &ArmedChain, new: &ArmedChain) -> Vec<Option<usize>> {
         Some(found)
     };
     (0..new.stages.len()).map(follow).collect()
-}
-
-fn unwell_fault(unwell: Unwell) -> Fault {
-    match unwell {
-        Unwell::Start(fault) | Unwell::State(fault) => fault,
-    }
-}
-
-fn homeless(filter: &str) -> Fault {
-    let message =
-        format!("lines are held in the saved state of filter {filter}, and the new chain has no place for them");
-    Fault { kind: FaultKind::Refused, line: None, message }
 }

@@ -25,7 +25,7 @@ pub struct Extras {
     pub keys: Option<Column>,
     /// Index into the entry's topics.
     pub topics: Vec<u16>,
-    /// Milliseconds since the Unix epoch.
+    /// Milliseconds since the Unix epoch; 0: the host's.
     pub timestamps_ms: Vec<i64>,
     /// Record headers.
     pub headers: Vec<Header>,

@@ -1,7 +1,8 @@
 //! A guest that does what the lines say. Stage `p` of a chain looks at byte `p` of a line:
 //!
 //! `k` keep · `d` drop · `h` hold · `r` let go: all held lines and this one as one, joined with `+` · `p` let go one by
-//! one · `s` two lines out of one · `e` send it on with a key and a header · `x` fail, until healed · `o` fail once.
+//! one · `s` two lines out of one · `e` send it on with a key and a header · `x` fail, until healed · `o` fail once ·
+//! `n` hold, but only the first time that any instance sees it.
 //!
 //! It also checks that the lines it gets are numbered without gaps, over its whole life and over saved states.
 
@@ -103,7 +104,7 @@ fn stage(place: usize, fake: &Fake, world: &Shared) -> ArmedStage {
     }
 }
 
-fn entry(topics: Vec<Arc<str>>, filters: Vec<FilterPlan>) -> EntryPlan {
+pub(super) fn entry(topics: Vec<Arc<str>>, filters: Vec<FilterPlan>) -> EntryPlan {
     EntryPlan {
         name: "entry".into(),
         origin: Written::CommandLine,
@@ -177,13 +178,13 @@ impl FakeGuest {
         self.world.lock().expect("no panic holds it")
     }
 
-    /// Whether this line fails now.
-    fn fails(&self, command: u8, line: &[u8]) -> bool {
+    /// Whether this line fails now (for `n`: is held now).
+    fn is_struck(&self, command: u8, line: &[u8]) -> bool {
         let mut world = self.world();
         let known = [line, &[b'#', self.place as u8]].concat();
         match command {
             b'x' => !world.heal_all && !world.healed.contains(&known) && !world.healed.contains(line),
-            b'o' => world.healed.insert(known),
+            b'o' | b'n' => world.healed.insert(known),
             _ => false,
         }
     }
@@ -227,7 +228,8 @@ impl Guest for FakeGuest {
         for i in 0..lines.len() {
             let (seq, line) = (first + i as u64, lines.line(i));
             let command = line.get(self.place).copied().unwrap_or(b'k');
-            if self.fails(command, line) {
+            let is_struck = self.is_struck(command, line);
+            if is_struck && command != b'n' {
                 self.world().faults += 1;
                 let named = match self.fake.names_line {
                     NamesLine::Never => None,
@@ -238,6 +240,7 @@ impl Guest for FakeGuest {
             }
             match command {
                 b'd' => {}
+                b'n' if is_struck => self.state.held.push((seq, line.to_vec())),
                 b'h' if !self.fake.stateless => self.state.held.push((seq, line.to_vec())),
                 b'r' if !self.state.held.is_empty() => {
                     rewrites = true;

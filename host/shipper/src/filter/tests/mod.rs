@@ -1,7 +1,10 @@
-//! The chain with scripted guests: no wasm here. `fake` is the guest, `bench` drives a chain, `model` says what a chain
-//! must come to.
+//! The chain with scripted guests: `fake` is the guest, `bench` drives a chain, `model` says what a chain must come to.
+//! Only `wasm` runs the real engine.
 
 mod bench; // a chain, its input and what came out
+mod cases; // one behaviour a test
 mod fake; // a guest that does what the lines say
 mod model; // a chain without batches, faults or numbers
 mod random; // random scripts against the model
+mod swaps; // new plans, snapshots, resumes
+mod wasm; // the same with the real engine
