@@ -120,7 +120,8 @@ pub fn start(settings: Arc<Settings>, source: PlanSource, board: Board) -> Resul
     let mut helpers = vec![spawn("epoch", ticker(engine, stop_helpers.clone()))?];
     let (commits, commit_messages) = unbounded();
     let committer = {
-        let (board, every) = (board.clone(), settings.limits.checkpoint_every);
+        // Shards keep the pace; a quarter of it is enough to put what several of them say into one commit.
+        let (board, every) = (board.clone(), settings.limits.checkpoint_every / 4);
         spawn("commit", move || {
             Committer::new(store, every, move |health| show_store(&board, health)).run(commit_messages)
         })?

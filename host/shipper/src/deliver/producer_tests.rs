@@ -240,12 +240,13 @@ fn what_the_local_queue_has_no_room_for_keeps_its_place() {
 fn a_small_record_does_not_slip_past_a_large_one_that_waits_for_room() {
     let mock = cluster(&[("logs", 1)]);
     let mut producer = producer(&mock, &[("logs", 1)], &[("queue.buffering.max.kbytes", "2")]);
-    let lines: Vec<String> = (0..12).map(|i| format!("{i}").repeat([600, 1800, 100][i % 3])).collect();
+    let lines: Vec<String> = (0..12).map(|i| format!("{i:02}").repeat([300, 900, 50][i % 3])).collect();
     for (tag, line) in (0..).zip(&lines) {
         producer.send(parcel(set(&[line]), tag));
     }
     assert_eq!(drain(&mut producer).iter().map(|report| report.acked).sum::<u32>(), 12);
-    assert_eq!(values(&read(&mock, "logs", 1, 12)), lines);
+    let came: Vec<String> = values(&read(&mock, "logs", 1, 12)).iter().map(|line| line[..2].to_owned()).collect();
+    assert_eq!(came, lines.iter().map(|line| line[..2].to_owned()).collect::<Vec<_>>());
 }
 
 #[test]
