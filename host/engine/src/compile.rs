@@ -19,6 +19,9 @@ const ANSWER: &[u8; 4] = b"TMR1";
 /// Compiled code is two to four times as large as the module.
 const COMPILED_BYTES_MAX: u64 = 1 << 30;
 const MESSAGE_BYTES_MAX: u64 = 4 << 10;
+/// All there is of it. Each thread and each of malloc's arenas takes address space, which is what limits memory: on a machine
+/// with 64 cores the defaults alone would use it up.
+const CHILD_ENVIRONMENT: [(&str, &str); 2] = [("RAYON_NUM_THREADS", "4"), ("MALLOC_ARENA_MAX", "2")];
 
 /// Why the child gave up. Print it to stderr and exit with [`ChildError::EXIT_CODE`].
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +102,7 @@ pub(crate) fn in_child(compiler: &Path, wasm: &[u8], limits: &CompileLimits) -> 
     let mut child = Command::new(compiler)
         .arg("compile-module")
         .env_clear()
+        .envs(CHILD_ENVIRONMENT)
         .stdin(Stdio::from(stdin))
         .stdout(Stdio::from(stdout.try_clone().map_err(broken)?))
         .stderr(Stdio::from(stderr.try_clone().map_err(broken)?))

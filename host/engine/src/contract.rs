@@ -3,7 +3,7 @@
 //! Nothing here blocks, allocates by the guest's word, or reaches outside the instance's own state. Arguments are read
 //! where they lie in the guest's memory and copied no further than their limits.
 
-use crate::notes::{COUNTER_NAME_BYTES_MAX, Kind, MESSAGE_BYTES_MAX};
+use crate::notes::{COUNTER_NAME_BYTES_MAX, MESSAGE_BYTES_MAX, Notes};
 use crate::store::State;
 use crate::wit;
 use std::sync::Arc;
@@ -19,12 +19,14 @@ pub(crate) fn link(linker: &mut Linker<State>) -> Result<()> {
 
 fn link_host(linker: &mut Linker<State>) -> Result<()> {
     let mut host = linker.instance(&format!("{}host@{}", wit::PACKAGE, wit::VERSION))?;
-    host.func_wrap("log", |store: StoreContextMut<'_, State>, (level, message): (u8, WasmList<u8>)| {
-        say(store, Kind::Log, level, &message);
+    host.func_wrap("log", |mut store: StoreContextMut<'_, State>, (level, message): (u8, WasmList<u8>)| {
+        let (bytes, notes, now) = heard(&mut store, &message);
+        notes.log(level, &bytes, now);
         Ok(())
     })?;
-    host.func_wrap("print", |store: StoreContextMut<'_, State>, (fd, text): (u8, WasmList<u8>)| {
-        say(store, Kind::Print, fd, &text);
+    host.func_wrap("print", |mut store: StoreContextMut<'_, State>, (fd, text): (u8, WasmList<u8>)| {
+        let (bytes, notes, now) = heard(&mut store, &text);
+        notes.print(fd, &bytes, now);
         Ok(())
     })?;
     host.func_wrap("count", |store: StoreContextMut<'_, State>, (name, by): (WasmStr, u64)| {
@@ -51,14 +53,11 @@ fn link_origin(linker: &mut Linker<State>) -> Result<()> {
     })
 }
 
-fn say(mut store: StoreContextMut<'_, State>, kind: Kind, tag: u8, text: &WasmList<u8>) {
-    if !store.data_mut().notes.admit(text.len(), Instant::now()) {
-        return;
-    }
+/// A copy of a message, as far as it is of interest.
+fn heard<'a>(store: &'a mut StoreContextMut<'_, State>, text: &WasmList<u8>) -> (Vec<u8>, &'a mut Notes, Instant) {
     let bytes = text.as_le_slice(store.as_context());
-    let shown = bytes.len().min(MESSAGE_BYTES_MAX);
-    let text = String::from_utf8_lossy(&bytes[..shown]).into_owned();
-    store.data_mut().notes.say(kind, tag, text);
+    let bytes = bytes[..bytes.len().min(MESSAGE_BYTES_MAX)].to_vec();
+    (bytes, &mut store.data_mut().notes, Instant::now())
 }
 
 fn count(mut store: StoreContextMut<'_, State>, name: &WasmStr, by: u64) {

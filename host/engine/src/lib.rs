@@ -30,7 +30,7 @@ mod cache; // of compiled modules
 mod native; // the one unsafe line
 pub use compile::{ChildError, compile_child};
 pub use engine::{CacheOptions, CompileLimits, Compiled, Engine, EngineOptions};
-pub use scan::{BODY_BYTES_MAX, FUNCTIONS_MAX, LOCALS_MAX, MODULE_BYTES_MAX, NESTING_MAX};
+pub use scan::{BODY_BYTES_MAX, FUNCTIONS_MAX, LOCALS_MAX, LOOP_NESTING_MAX, MODULE_BYTES_MAX, NESTING_MAX};
 pub use wrap::wrap;
 
 mod module; // module -> instance, by way of:

@@ -27,7 +27,7 @@ pub struct Surroundings {
 pub struct HostNotes {
     /// Log lines: level (0 debug, 1 info, 2 warn, 3 error) and text.
     pub logs: Vec<(u8, String)>,
-    /// What its runtime wrote to stdout (1) or stderr (2).
+    /// Lines that its runtime wrote to stdout (1) or stderr (2).
     pub prints: Vec<(u8, String)>,
     /// What it added to its counters.
     pub counters: Vec<(String, u64)>,

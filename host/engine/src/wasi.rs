@@ -4,7 +4,7 @@
 //! Answers are built from the types the component asks for, so every 0.2.x is served: zero, empty, none, ok; an error with
 //! "access" where files, sockets or HTTP are asked for. Handles that are lent to a stub are given back, or the call fails.
 
-use crate::notes::{Kind, MESSAGE_BYTES_MAX};
+use crate::notes::MESSAGE_BYTES_MAX;
 use crate::scan::is_wasi;
 use crate::store::State;
 use std::collections::BTreeMap;
@@ -176,13 +176,9 @@ fn give_back(store: &mut StoreContextMut<'_, State>, params: &[Val]) -> Result<O
 
 fn print(store: &mut StoreContextMut<'_, State>, fd: u32, bytes: Option<&Val>) {
     let Some(Val::List(bytes)) = bytes else { return };
-    let notes = &mut store.data_mut().notes;
-    if notes.admit(bytes.len(), Instant::now()) {
-        let bytes =
-            bytes.iter().take(MESSAGE_BYTES_MAX).map(|byte| if let Val::U8(byte) = byte { *byte } else { b'?' });
-        let text = String::from_utf8_lossy(&bytes.collect::<Vec<u8>>()).into_owned();
-        notes.say(Kind::Print, fd as u8, text);
-    }
+    let byte = |byte: &Val| if let Val::U8(byte) = byte { *byte } else { b'?' };
+    let bytes: Vec<u8> = bytes.iter().take(MESSAGE_BYTES_MAX).map(byte).collect();
+    store.data_mut().notes.print(fd as u8, &bytes, Instant::now());
 }
 
 /// Builds answers.

@@ -3,7 +3,7 @@
 use crate::guests::{self, Answer, Column, Guest, Output, bytes, emits, exported, keeps, two_lines, u32s};
 use crate::support::{LIMITS, engine, expect_fault, expect_start_fault, run, start, start_with};
 use std::fmt::Write;
-use tailmill_engine::{BODY_BYTES_MAX, FUNCTIONS_MAX, LOCALS_MAX, MODULE_BYTES_MAX, NESTING_MAX};
+use tailmill_engine::{BODY_BYTES_MAX, FUNCTIONS_MAX, LOCALS_MAX, LOOP_NESTING_MAX, MODULE_BYTES_MAX, NESTING_MAX};
 use tailmill_engine::{FaultKind, Instance, Limits, LoadError};
 
 /// Both lanes, with this before the plainest answer.
@@ -214,6 +214,7 @@ fn what_of(what: &str) -> &'static str {
         "number of functions",
         "number of locals of a function",
         "nesting of blocks in a function",
+        "nesting of loops in a function",
         "size of a function in bytes",
         "size in bytes",
     ];
@@ -241,13 +242,15 @@ fn locals_of_a_function() {
 
 #[test]
 fn nesting_of_a_function() {
-    let with = |n: usize| {
-        let mut text = "(module (func ".to_owned();
-        (0..n).for_each(|_| text.push_str("loop "));
-        (0..n).for_each(|_| text.push_str("end "));
-        text + "))"
-    };
-    static_limit(&with(NESTING_MAX), &with(NESTING_MAX + 1), "nesting of blocks in a function", NESTING_MAX);
+    let with = |block: &str, n: usize| format!("(module (func {} {}))", block.repeat(n), "end ".repeat(n));
+    let loops = |n| with("loop ", n);
+    let (max, what) = (LOOP_NESTING_MAX, "nesting of loops in a function");
+    static_limit(&loops(max), &loops(max + 1), what, max);
+    let blocks = |n| with("block ", n);
+    let (max, what) = (NESTING_MAX, "nesting of blocks in a function");
+    static_limit(&blocks(max), &blocks(max + 1), what, max);
+    // Loops side by side are not nested.
+    static_limit(&format!("(module (func {}))", "loop end ".repeat(max)), &blocks(max + 1), what, max);
 }
 
 #[test]

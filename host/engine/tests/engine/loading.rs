@@ -202,3 +202,12 @@ fn the_line_lane_is_as_stateless_as_its_entry_says() {
         assert_eq!(instance.traits().stateless, stateless);
     }
 }
+
+#[test]
+fn modules_go_from_thread_to_thread() {
+    fn shared<T: Send + Sync>() {}
+    fn sent<T: Send>() {}
+    shared::<tailmill_engine::Engine>();
+    shared::<tailmill_engine::Module>();
+    sent::<tailmill_engine::Instance>();
+}

@@ -330,7 +330,7 @@ fn preview1_stdout_is_what_the_guest_prints() {
            (i32.load (i32.const 620)))",
     );
     ran.expect("an answer");
-    assert_eq!(notes.prints, [(2, "ab".to_owned()), (2, "c".to_owned())]);
+    assert_eq!(notes.prints, [(2, "abc".to_owned())]);
     assert_eq!(notes.counters[0].1, 3);
 }
 
