@@ -142,7 +142,7 @@ impl Run {
 
     fn restart(&mut self) {
         let mut world = self.bench.world.lock().expect("no panic");
-        (world.start_faults, world.save_faults) = (0, 0);
+        (world.start_faults, world.save_faults, world.tick_faults) = (0, 0, 0);
         drop(world);
         if !self.bench.chain.wants_snapshots() {
             return;
