@@ -266,6 +266,7 @@ fn start_shards(
             batch_bytes: settings.limits.batch_bytes,
             batch_lines: settings.limits.batch_lines,
             inflight_bytes_max: settings.limits.inflight_bytes_max,
+            inflight_topic_bytes_max: settings.limits.inflight_topic_bytes_max,
             turn: Duration::from_millis(10),
             topic_retry: Duration::from_millis(250),
             checkpoint_every: settings.limits.checkpoint_every,

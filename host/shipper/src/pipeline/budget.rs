@@ -20,10 +20,10 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// `shard_max`: bytes in flight of the whole shard. One (entry, topic) gets at most half of it, so that one dead
-    /// topic leaves the other half to everyone else; two or more dead topics get the share that is left divided.
-    pub(super) fn new(shard_max: usize) -> Self {
-        Budget { shard_max, topic_max: shard_max / 2, shard: 0, topics: HashMap::new() }
+    /// `shard_max`: bytes in flight of the whole shard; `topic_max`: of one (entry, topic) inside it, at most half, so
+    /// that one dead topic leaves the other half to everyone else.
+    pub(super) fn new(shard_max: usize, topic_max: usize) -> Self {
+        Budget { shard_max, topic_max: topic_max.min(shard_max / 2), shard: 0, topics: HashMap::new() }
     }
 
     /// Whether a stream of this entry and topic may read another batch.
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_dead_topic_leaves_room_for_a_healthy_one() {
-        let mut budget = Budget::new(1000);
+        let mut budget = Budget::new(1000, 1000);
         let (dead, healthy) = (name("dead"), name("healthy"));
         let mut rounds = 0;
         while budget.has_room(&dead, &dead) {
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn an_entry_with_nothing_in_flight_may_always_send_one_batch() {
-        let mut budget = Budget::new(100);
+        let mut budget = Budget::new(100, 100);
         for i in 0..20 {
             let entry = name(&format!("dead-{i}"));
             budget.charge(&entry, &entry, 50);
@@ -95,8 +95,18 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_gets_no_more_than_its_own_bound() {
+        let mut budget = Budget::new(1000, 100);
+        let entry = name("e");
+        budget.charge(&entry, &entry, 60);
+        assert!(budget.has_room(&entry, &entry));
+        budget.charge(&entry, &entry, 60);
+        assert!(!budget.has_room(&entry, &entry));
+    }
+
+    #[test]
     fn what_is_released_can_be_used_again() {
-        let mut budget = Budget::new(100);
+        let mut budget = Budget::new(100, 100);
         let entry = name("e");
         budget.charge(&entry, &entry, 80);
         assert!(!budget.has_room(&entry, &entry));

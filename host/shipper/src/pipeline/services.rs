@@ -34,6 +34,8 @@ pub struct ShardSettings {
     pub batch_lines: usize,
     /// Bytes in flight, overheads included.
     pub inflight_bytes_max: usize,
+    /// The same for one (entry, topic).
+    pub inflight_topic_bytes_max: usize,
     /// A stream's turn.
     pub turn: Duration,
     /// How long to wait before a topic that is not there is asked for again.
@@ -69,7 +71,7 @@ impl Services {
         Services {
             now: Instant::now(),
             pool: BufferPool::new(settings.batch_bytes, spare),
-            budget: Budget::new(settings.inflight_bytes_max),
+            budget: Budget::new(settings.inflight_bytes_max, settings.inflight_topic_bytes_max),
             parcels: Parcels::default(),
             shared: SharedInstances::default(),
             ledgers: BTreeMap::new(),
