@@ -4,6 +4,7 @@
 
 const LINE: &str = "tailmill:filter/line@1.0.0";
 const BATCH: &str = "tailmill:filter/batch@1.0.0";
+const BATCH_RUN: &str = "(param $first i64) (param $data i32) (param $len i32) (param i32 i32 i32 i32) (result i32)";
 
 /// A module of the line world with this body of `run`; `$data` and `$len` are the line. The answer is what lies at 1024
 /// (`{ok: 0, 4: verdict keep 0 | drop 1 | replace 2, 8: pointer, 12: length}`), all zeros (keep) at first.
@@ -20,21 +21,39 @@ pub fn line_world_starting(run: &str, start: &str) -> Vec<u8> {
 /// A module of the batch world with this body of `run`. The answer is what lies at 1024 (`{ok: 0, 8: outcome keep-all 0 |
 /// drop-all 1 | keep 2 | emit 3, 12: pointer, 16: length of the mask}`), all zeros (keep all, hold nothing) at first.
 pub fn batch_world(run: &str) -> Vec<u8> {
-    let six = "(param $data i32) (param $len i32) (param i32 i32 i32 i32)";
-    module(BATCH, &format!("(param $first i64) {six} (result i32)"), run, "")
+    module(BATCH, BATCH_RUN, run, "")
 }
 
 /// A module of the line world that wants something which no filter is given.
 pub fn importing(from: &str, name: &str) -> Vec<u8> {
     let signature = "(param $data i32) (param $len i32) (result i32)";
-    module_with(&format!("(import \"{from}\" \"{name}\" (func))"), LINE, signature, "", "")
+    module_with(&format!("(import \"{from}\" \"{name}\" (func))"), LINE, signature, "", "", "")
+}
+
+/// A module of the batch world that drops every line and holds the first one, until its tick comes, if it has any: then it
+/// lets go.
+pub fn holder(tick_every_ms: Option<u32>) -> Vec<u8> {
+    let ticks = tick_every_ms.map(|every| {
+        format!(
+            r#"(func (export "tailmill:filter/ticks@1.0.0#every-ms") (result i32) (i32.const {every}))
+               (func (export "tailmill:filter/ticks@1.0.0#tick") (result i32)
+                   (global.set $held (i64.const -1))
+                   (i32.const 2048))"#
+        )
+    });
+    let run = "(if (i64.eq (global.get $held) (i64.const -1)) (then (global.set $held (local.get $first))))
+        (i32.store8 offset=8 (i32.const 1024) (i32.const 1))
+        (i32.store8 offset=96 (i32.const 1024) (i32.const 1))
+        (i64.store offset=104 (i32.const 1024) (global.get $held))";
+    let more = format!("(global $held (mut i64) (i64.const -1)) {}", ticks.unwrap_or_default());
+    module_with("", BATCH, BATCH_RUN, run, "", &more)
 }
 
 fn module(interface: &str, run_signature: &str, run: &str, start: &str) -> Vec<u8> {
-    module_with("", interface, run_signature, run, start)
+    module_with("", interface, run_signature, run, start, "")
 }
 
-fn module_with(import: &str, interface: &str, run_signature: &str, run: &str, start: &str) -> Vec<u8> {
+fn module_with(import: &str, interface: &str, run_signature: &str, run: &str, start: &str, more: &str) -> Vec<u8> {
     let text = format!(
         r#"(module
             {import}
@@ -57,7 +76,8 @@ fn module_with(import: &str, interface: &str, run_signature: &str, run: &str, st
                 (local $i i32)
                 (call $forget)
                 {run}
-                (i32.const 1024)))"#
+                (i32.const 1024))
+            {more})"#
     );
     wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }

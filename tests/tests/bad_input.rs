@@ -101,6 +101,36 @@ fn check_is_content_with_what_is_good() {
 }
 
 #[test]
+fn at_the_first_start_bad_entries_and_modules_are_refused_as_a_whole_and_nothing_is_half_started() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("first", 1);
+    let mut agent = Agent::new(kafka);
+    let mut file = log(&agent, "app", Style::Json, 1);
+    file.write(100);
+    let keep = |agent: &Agent| filtered(entry(agent, "app.log", &topic), json!([{ "use": "keep", "stateless": true }]));
+    agent.entry("app", &keep(&agent)).module("keep", b"no wasm");
+    agent.entry("glob", &json!({ "path": "/var/log/[", "topic": "t" }));
+    let output = agent.run(["run"]);
+    let refused = said(&output);
+    assert_eq!(output.status.code(), Some(64), "{refused}");
+    for words in ["app.json", "keep", "glob.json"] {
+        assert!(refused.contains(words), "{words:?} is not in: {refused}");
+    }
+    assert!(!agent.path("state/tailmill.redb").exists(), "the store was made");
+    assert_eq!(Tap::open(kafka, &topic).to_end().len(), 0);
+    // Mended, it starts; from then on the same mistakes stop nobody.
+    agent.module("keep", &guests::keep()).remove_entry("glob");
+    agent.start();
+    let mut tap = Tap::open(kafka, &topic);
+    arrival(&Expected::all([&file]), &mut tap, &agent);
+    agent.stop_cleanly();
+    agent.module("keep", b"no wasm");
+    file.write(100);
+    agent.start();
+    arrives_once(&Expected::all([&file]), &mut tap, &mut agent);
+}
+
+#[test]
 fn an_entry_that_turns_bad_keeps_its_last_good_form_and_says_so() {
     let kafka = Kafka::shared();
     let [topic, other] = ["good", "other"].map(|name| kafka.topic(name, 1));

@@ -10,6 +10,6 @@ mod run; // the daemon: start, wait for a signal, stop
 mod judge; // modules judged without an agent
 mod start; // everything up, in order; and down again
 
-pub use judge::Judge;
+pub use judge::{Judge, problems_at_first_start};
 pub use run::{RunOptions, run};
 pub use start::{PlanSource, Running, StopOutcome, start};

@@ -87,7 +87,12 @@ impl ModuleCheck for ArmoryCheck {
 
 /// An engine and armory as the settings say, with compiled modules cached in the state directory.
 fn armory(settings: &Settings) -> Result<(Engine, Arc<Armory>)> {
-    armory_in(settings, settings.state_dir.join("compiled"))
+    armory_in(settings, compiled_dir(settings))
+}
+
+/// Where the agent keeps compiled modules.
+pub(super) fn compiled_dir(settings: &Settings) -> PathBuf {
+    settings.state_dir.join("compiled")
 }
 
 /// The same with the cache elsewhere.

@@ -1,4 +1,5 @@
-//! `tailmill run`: the daemon. Settings are checked as a whole before anything starts.
+//! `tailmill run`: the daemon. Settings are checked as a whole before anything starts; at the first start so are the
+//! entries and modules that lie on this machine.
 
 use super::{SettingsArgs, complain, fail, problems};
 use crate::app::{self, RunOptions};
@@ -30,5 +31,9 @@ pub(super) fn run(args: &SettingsArgs) -> i32 {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    app::run(RunOptions { settings }).unwrap_or_else(|error| fail(&error))
+    match app::problems_at_first_start(&settings) {
+        Ok(found) if found.is_empty() => app::run(RunOptions { settings }).unwrap_or_else(|error| fail(&error)),
+        Ok(found) => problems(&found),
+        Err(error) => fail(&error),
+    }
 }

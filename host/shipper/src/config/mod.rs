@@ -28,6 +28,7 @@ pub(crate) use etcd::list_once;
 pub use modules::{ModuleCheck, Modules, NoModuleCheck};
 pub(crate) use run::examine;
 pub use run::{local_problems, run_config};
+pub use saved::has_last_good_plan;
 pub use settings::{
     AgentLimits, EntriesSettings, EtcdSettings, LogFormat, LogSettings, ModulesSettings, Overrides, Secret, Settings,
 };

@@ -61,6 +61,11 @@ pub(super) fn plan_dir(settings: &Settings) -> PathBuf {
     settings.state_dir.join("plan")
 }
 
+/// Whether there is one.
+pub fn has_last_good_plan(settings: &Settings) -> bool {
+    plan_dir(settings).join("plan.json").exists()
+}
+
 /// Writes what is in force.
 pub(super) fn save(dir: &Path, built: &Built) -> io::Result<()> {
     let modules = dir.join("modules");

@@ -71,16 +71,21 @@ impl Write for Text<'_> {
     }
 }
 
-/// For each record its number among the records that came from the same line, from 0.
-pub(super) fn numbers(sources: &[FileOffset]) -> Vec<u32> {
+/// For each record its number among the records that came from the same line, from 0, or from `first` for the line of
+/// the first record.
+pub fn numbers(sources: &[FileOffset], first: u32) -> Vec<u32> {
     let mut numbers = Vec::with_capacity(sources.len());
     if sources.is_sorted() {
         for (place, source) in sources.iter().enumerate() {
-            let same = place > 0 && sources[place - 1] == *source;
-            numbers.push(if same { numbers[place - 1] + 1 } else { 0 });
+            let before = place.checked_sub(1).map(|before| (sources[before], numbers[before] + 1));
+            numbers.push(match before {
+                None => first,
+                Some((same, next)) if same == *source => next,
+                Some(_) => 0,
+            });
         }
     } else {
-        let mut seen: HashMap<FileOffset, u32> = HashMap::new();
+        let mut seen: HashMap<FileOffset, u32> = sources.first().map(|source| (*source, first)).into_iter().collect();
         for source in sources {
             let next = seen.entry(*source).or_default();
             numbers.push(*next);
@@ -96,11 +101,15 @@ mod tests {
 
     #[test]
     fn records_of_one_line_are_numbered() {
-        for (sources, expected) in
-            [(&[0, 10, 10, 10, 20][..], &[0, 0, 1, 2, 0][..]), (&[20, 10, 20, 10, 20], &[0, 0, 1, 1, 2]), (&[], &[])]
-        {
-            assert_eq!(numbers(sources), expected, "{sources:?}");
-        }
+        let check = |sources: &[FileOffset], first: u32, expected: &[u32]| {
+            assert_eq!(numbers(sources, first), expected, "{sources:?} from {first}");
+        };
+        check(&[0, 10, 10, 10, 20], 0, &[0, 0, 1, 2, 0]);
+        check(&[20, 10, 20, 10, 20], 0, &[0, 0, 1, 1, 2]);
+        check(&[], 0, &[]);
+        check(&[10, 10, 20, 20], 3, &[3, 4, 0, 1]);
+        check(&[20, 10, 20, 10], 3, &[3, 0, 4, 1]);
+        check(&[], 3, &[]);
     }
 
     #[test]

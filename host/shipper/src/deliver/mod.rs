@@ -19,7 +19,7 @@ mod topics; // partition counts, kept fresh by a thread of its own
 mod settings; // cluster plan to librdkafka's configuration
 
 pub use envelope::json_envelope;
-pub use headers::HeaderSource;
+pub use headers::{HeaderSource, numbers};
 pub use parcel::{Parcel, PartitionChoice, Report};
 pub use partition::stream_partition;
 pub use producer::{Producer, RECORD_OVERHEAD_BYTES};

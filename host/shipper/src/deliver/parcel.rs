@@ -19,6 +19,8 @@ pub struct Parcel {
     pub key: Option<Arc<[u8]>>,
     /// Headers that every record gets, beside those in the set. Records with headers or timestamps take a slower way.
     pub headers: Vec<HeaderSource>,
+    /// Number of the first record among those of its line: above 0 when earlier ones were sent before, in another parcel.
+    pub first_number: u32,
     /// Milliseconds since the Unix epoch, for records for which the set says nothing; `None`: the moment of sending.
     pub timestamp_ms: Option<i64>,
     /// Comes back in the report.

@@ -84,7 +84,8 @@ impl Producer {
         let pinned_bytes = parcel.set.buffer.pinned_bytes() + records as usize * RECORD_OVERHEAD_BYTES;
         let slot = self.native.pin(parcel.set.buffer.clone());
         let wants_numbers = parcel.headers.iter().any(|header| matches!(header, headers::HeaderSource::Id { .. }));
-        let numbers = if wants_numbers { headers::numbers(&parcel.set.sources) } else { Vec::new() };
+        let numbers =
+            if wants_numbers { headers::numbers(&parcel.set.sources, parcel.first_number) } else { Vec::new() };
         let runs = runs(slot, &parcel);
         if self.in_flight.len() <= slot.place() {
             self.in_flight.resize_with(slot.place() + 1, || None);

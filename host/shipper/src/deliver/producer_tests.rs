@@ -65,6 +65,7 @@ fn parcel(set: RecordSet, tag: u64) -> Parcel {
         partition: PartitionChoice::Number(0),
         key: None,
         headers: Vec::new(),
+        first_number: 0,
         timestamp_ms: None,
         tag,
     }

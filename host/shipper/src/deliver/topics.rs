@@ -70,8 +70,10 @@ struct Topic {
 }
 
 impl Topic {
-    fn due(&self) -> Option<Instant> {
-        let every = if matches!(self.state, TopicState::Ready(_)) { REFRESH_READY } else { REFRESH_WANTED };
+    /// In trouble every topic is asked for often: the first answer says that the trouble is over.
+    fn due(&self, in_trouble: bool) -> Option<Instant> {
+        let rarely = matches!(self.state, TopicState::Ready(_)) && !in_trouble;
+        let every = if rarely { REFRESH_READY } else { REFRESH_WANTED };
         self.looked_at.map(|looked_at| looked_at + every)
     }
 }
@@ -134,10 +136,7 @@ impl TopicDirectory {
             }
         };
         while !stop.load(Ordering::Relaxed) {
-            // Errors come in as events, one a call; nothing else is ever in this client's queue.
-            while client.in_flight_count() > 0 {
-                client.poll(Duration::ZERO);
-            }
+            hear_all(&client);
             match self.next_due() {
                 Some(topic) => self.ask(&client, &topic),
                 None => {
@@ -152,8 +151,11 @@ impl TopicDirectory {
         let now = Instant::now();
         let mut known = self.known();
         known.topics.retain(|_, topic| now.saturating_duration_since(topic.wanted_at) < FORGET_AFTER);
-        let due = known.topics.iter().filter(|(_, topic)| topic.due().is_none_or(|due| due <= now));
-        due.min_by_key(|(_, topic)| topic.due()).map(|(name, _)| name.clone())
+        let in_trouble = known.trouble.message(known.answered_at).is_some();
+        let due = known.topics.iter().map(|(name, topic)| (topic.due(in_trouble), name));
+        due.filter(|(due, _)| due.is_none_or(|due| due <= now))
+            .min_by_key(|(due, _)| *due)
+            .map(|(_, name)| name.clone())
     }
 
     fn ask(&self, client: &BaseProducer<Listener>, topic: &str) {
@@ -166,10 +168,15 @@ impl TopicDirectory {
             // What was known stays: its records wait in the producer. What was not known stays unknown.
             Err(error) => (None, Some(error.to_string())),
         };
+        if answer.is_ok() {
+            // What went wrong before the answer came may still lie in the queue; heard later it would look newer.
+            hear_all(client);
+        }
         let now = Instant::now();
         let mut known = self.known();
         if answer.is_ok() {
             known.answered_at = Some(now);
+            known.trouble.acknowledged();
         }
         if let Some(found) = known.topics.get_mut(topic) {
             found.looked_at = Some(now);
@@ -220,6 +227,13 @@ fn state_of(error: Option<RDKafkaRespErr>, partitions: usize) -> (Option<TopicSt
             (Some(TopicState::Unknown), Some(code.to_string()))
         }
         Some(code) => (Some(TopicState::Missing), Some(code.to_string())),
+    }
+}
+
+/// Errors come in as events, one a call; nothing else is ever in this client's queue.
+fn hear_all(client: &BaseProducer<Listener>) {
+    while client.in_flight_count() > 0 {
+        client.poll(Duration::ZERO);
     }
 }
 

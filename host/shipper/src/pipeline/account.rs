@@ -2,6 +2,7 @@
 //!
 //! read = delivered + filtered + dropped{reason} + rewound + pending, in input lines of the files.
 
+use super::parcels::ParcelNote;
 use super::services::Services;
 use super::stream::Stream;
 use crate::checkpoint::Ticket;
@@ -36,9 +37,10 @@ pub(super) fn answered(stream: &mut Stream, answered: &Answered, services: &mut 
 }
 
 /// Records were acknowledged.
-pub(super) fn acknowledged(stream: &mut Stream, ticket: Ticket, records: u32, bytes: u64, services: &mut Services) {
-    let carried = stream.progress.settle(ticket, records);
+pub(super) fn acknowledged(stream: &mut Stream, note: &ParcelNote, records: u32, bytes: u64, services: &mut Services) {
+    let carried = stream.progress.settle(note.ticket, records);
     let ledger = services.ledger(stream.entry());
+    ledger.dead_letters += if note.dead_letter { u64::from(records) } else { 0 };
     ledger.records_acked += u64::from(records);
     ledger.records_acked_bytes += bytes;
     finish_ticket(stream, carried, services);

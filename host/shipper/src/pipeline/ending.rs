@@ -21,7 +21,6 @@ impl Stream {
             }
             Ok(Read::Working) => None,
             Ok(Read::AtEnd { .. }) => {
-                self.flush_chain();
                 self.life = Life::Finishing;
                 None
             }
@@ -30,11 +29,23 @@ impl Stream {
         }
     }
 
-    /// Lets the filters release what they hold, because no more will come.
-    pub(super) fn flush_chain(&mut self) {
-        if self.chain.is_idle() {
+    /// Nothing more will come from the file: lets the filters release what they hold. What they still hold then waits for
+    /// their ticks; without ticks it would wait for ever, so the stream stands still, loudly.
+    pub(super) fn let_go(&mut self, services: &mut Services) -> Option<Turn> {
+        if !self.flushed {
+            self.flushed = true;
             self.chain.flush();
+            return None;
         }
+        let Some(held) = self.chain.oldest_held().filter(|_| self.chain.tick_due().is_none()) else {
+            return Some(Turn::Idle);
+        };
+        let reason = format!(
+            "a filter holds the line at offset {held} of {}, whose file is finished, and lets it go neither by flush nor by \
+             tick (replace the module, change the entry, or step over the line with `tailmill state step-over`)",
+            self.path.display()
+        );
+        Some(self.stand_still(reason, Some(held), services))
     }
 
     /// Whether everything that this stream will ever send has come to its end, and what to report then.
@@ -42,7 +53,11 @@ impl Stream {
         match self.life {
             Life::Reading | Life::Leaving => None,
             Life::Finishing | Life::Truncated
-                if self.progress.is_clear() && self.unsent.is_empty() && self.chain.is_idle() =>
+                if self.progress.is_clear()
+                    && self.unsent.is_empty()
+                    && self.chain.is_idle()
+                    && self.flushed
+                    && self.chain.oldest_held().is_none() =>
             {
                 // What a truncated file still owed may lie in a copy: its record stays open until that is known.
                 let finished = self.life == Life::Finishing;

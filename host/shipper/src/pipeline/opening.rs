@@ -102,6 +102,7 @@ fn new_stream(ix: StreamIx, beginning: Beginning, record: StreamRecord, reader: 
         step_over: record.step_over.into_iter().collect(),
         unsent: VecDeque::new(),
         recovery: Recovery::default(),
+        numbered: None,
         partition: record.partition,
         predecessor: beginning.predecessor,
         stuck: None,
@@ -113,6 +114,7 @@ fn new_stream(ix: StreamIx, beginning: Beginning, record: StreamRecord, reader: 
         partial_bytes: 0,
         caught_up_at: Instant::now(),
         quiet_since: None,
+        flushed: false,
         batch_lines: beginning.batch_lines_max,
         batch_lines_max: beginning.batch_lines_max,
     }

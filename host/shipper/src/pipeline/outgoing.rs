@@ -17,6 +17,8 @@ use tailmill_tail::Chunk;
 #[derive(Clone, Debug)]
 pub(super) struct Outgoing {
     pub set: RecordSet,
+    /// Number of its first record among those of its line.
+    pub first_number: u32,
     pub ticket: Ticket,
     pub way: Way,
 }
@@ -49,13 +51,25 @@ impl Stream {
                 Format::Raw => set,
                 Format::Json => deliver::json_envelope(&set, &services.settings.node, &self.path, services.now_ms()),
             };
-            self.unsent.push_back(Outgoing { set, ticket, way: Way::Normal });
+            let first_number = self.number(&set);
+            self.unsent.push_back(Outgoing { set, first_number, ticket, way: Way::Normal });
         }
         for letter in answered.dead_letters {
             let set = filter_dead_letter(&self.armed.entry, &self.path, letter);
-            self.unsent.push_back(Outgoing { set, ticket, way: Way::DeadLetter });
+            self.unsent.push_back(Outgoing { set, first_number: 0, ticket, way: Way::DeadLetter });
         }
         self.send_unsent(services);
+    }
+
+    /// The number of the set's first record among those of its line, which may have had some in an answer before (of a tick,
+    /// say): the `id` header must not name two records alike.
+    fn number(&mut self, set: &RecordSet) -> u32 {
+        let (Some(first), Some(last)) = (set.sources.first(), set.sources.last()) else { return 0 };
+        let number = self.numbered.filter(|(source, _)| source == first).map_or(0, |(_, next)| next);
+        let run = set.sources.iter().rev().take_while(|source| *source == last).count();
+        let from = if run == set.len() { number } else { 0 };
+        self.numbered = Some((*last, from + run as u32));
+        number
     }
 
     /// Sends in order until something has to wait for its topic. True when nothing is left.
@@ -91,6 +105,7 @@ impl Stream {
             cluster: entry.cluster.clone(),
             charged,
             records: outgoing.set.len() as u32,
+            first_number: outgoing.first_number,
             alone: outgoing.way != Way::Normal,
             dead_letter,
         });
@@ -102,6 +117,7 @@ impl Stream {
             partition,
             key: self.key_for(&entry, services),
             headers,
+            first_number: outgoing.first_number,
             timestamp_ms: None,
             tag,
         };

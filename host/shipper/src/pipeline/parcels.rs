@@ -25,6 +25,8 @@ pub(super) struct ParcelNote {
     pub charged: usize,
     /// Records in it.
     pub records: u32,
+    /// Number of the first of them among those of its line.
+    pub first_number: u32,
     /// Sent again because it was refused before: a refusal now is a verdict.
     pub alone: bool,
     /// It carries dead letters: they are not refused a second time.

@@ -7,10 +7,11 @@
 
 use super::account;
 use super::outgoing::{Outgoing, Way, dead_letter};
+use super::parcels::ParcelNote;
 use super::services::Services;
 use super::stream::{Stream, Stuck};
 use crate::checkpoint::Ticket;
-use crate::deliver::Refusal;
+use crate::deliver::{Refusal, numbers};
 use crate::model::{LineCount, OnRefused, RecordSet};
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -34,6 +35,8 @@ pub(super) struct Recovery {
 #[derive(Debug)]
 struct Failed {
     set: RecordSet,
+    /// Its number among the records of its line.
+    number: u32,
     ticket: Ticket,
     way: Way,
     why: Refusal,
@@ -55,14 +58,7 @@ impl Recovery {
 
 impl Stream {
     /// Records of a parcel that failed: `failed` are indices into `set`.
-    pub(super) fn refused(
-        &mut self,
-        tag: u64,
-        set: &RecordSet,
-        ticket: Ticket,
-        dead_letter: bool,
-        failed: Vec<(u32, Refusal)>,
-    ) {
+    pub(super) fn refused(&mut self, tag: u64, set: &RecordSet, note: &ParcelNote, failed: Vec<(u32, Refusal)>) {
         if self.recovery.on_trial {
             // The first one failed alone; it stays where it is.
             self.recovery.on_trial = false;
@@ -72,10 +68,12 @@ impl Stream {
             }
             return;
         }
-        let way = if dead_letter { Way::DeadLetter } else { Way::Alone };
+        let way = if note.dead_letter { Way::DeadLetter } else { Way::Alone };
+        let numbers = numbers(&set.sources, note.first_number);
         for (index, why) in failed {
-            let one = set.single(index as usize);
-            self.recovery.failed.insert((tag, index), Failed { set: one, ticket, way, why, tried: false });
+            let (set, number) = (set.single(index as usize), numbers[index as usize]);
+            let one = Failed { set, number, ticket: note.ticket, way, why, tried: false };
+            self.recovery.failed.insert((tag, index), one);
         }
     }
 
@@ -102,10 +100,12 @@ impl Stream {
             }
         }
         let (_, first) = self.recovery.failed.first_key_value()?;
-        let outgoing = Outgoing { set: first.set.clone(), ticket: first.ticket, way: first.way };
+        let (set, first_number) = (first.set.clone(), first.number);
+        let outgoing = Outgoing { set, first_number, ticket: first.ticket, way: first.way };
         if self.send(outgoing, services).is_err() {
             return Some(services.now + services.settings.topic_retry);
         }
+        services.ledger(self.entry()).records_retried += 1;
         self.recovery.on_trial = true;
         None
     }

@@ -176,7 +176,6 @@ impl Shard {
             Turn::Starved => self.schedule.starved(ix),
             Turn::Until(moment) => self.schedule.at(moment, ix),
             Turn::Truncated => {
-                stream.flush_chain();
                 stream.life = Life::Truncated;
                 self.schedule.ready(ix);
             }
@@ -279,10 +278,10 @@ impl Shard {
         }
         stream.outstanding -= 1;
         if report.acked > 0 {
-            account::acknowledged(stream, note.ticket, report.acked, report.set.value_bytes(), &mut self.services);
+            account::acknowledged(stream, &note, report.acked, report.set.value_bytes(), &mut self.services);
         }
         if !report.failed.is_empty() {
-            stream.refused(report.tag, &report.set, note.ticket, note.dead_letter, report.failed);
+            stream.refused(report.tag, &report.set, &note, report.failed);
         } else if note.alone {
             stream.trial_passed();
         }

@@ -63,6 +63,8 @@ pub(super) struct Stream {
     /// Records whose topic is not known to the cluster yet.
     pub unsent: VecDeque<Outgoing>,
     pub recovery: Recovery,
+    /// The line of the last record, and the number of the next one from the same line.
+    pub numbered: Option<(FileOffset, u32)>,
     /// Topic and number, once chosen, for `partition: stream`.
     pub partition: Option<(String, i32)>,
     /// The file that had this path before: its last line goes first.
@@ -83,6 +85,8 @@ pub(super) struct Stream {
     pub caught_up_at: Instant,
     /// Since when a leaving file has shown nothing new.
     pub quiet_since: Option<Instant>,
+    /// No more comes from the file, and the filters were told so.
+    pub flushed: bool,
     /// Lines of a batch: follows the cost of the filters, up to `batch_lines_max`.
     pub batch_lines: usize,
     pub batch_lines_max: usize,
@@ -204,8 +208,10 @@ impl Stream {
         self.unsent.clear();
         self.rest.clear();
         self.recovery = Recovery::default();
+        self.numbered = None;
         self.outstanding = 0;
         self.at_end = false;
+        self.flushed = false;
         // What was pending will be read, and counted, again.
         self.read = self.settled;
         Ok(())

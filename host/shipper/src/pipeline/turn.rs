@@ -5,7 +5,7 @@ use super::stream::{Life, Stream, Stuck};
 use super::{account, events};
 use crate::filter::Step;
 use std::time::{Duration, Instant};
-use tailmill_tail::{BatchLimits, Read};
+use tailmill_tail::{BatchLimits, FileOffset, Read};
 
 /// How long a filter that fails with `on_error: block` rests before it gets the line again: a new module may have come
 /// meanwhile, and a fault that depends on time may be gone.
@@ -68,8 +68,11 @@ impl Stream {
             }
             services.wake_at(self.ix, moment);
         }
-        if !may_read || matches!(self.life, Life::Closing | Life::Finishing | Life::Truncated) {
-            return Some(Turn::Idle);
+        match self.life {
+            Life::Finishing | Life::Truncated => return self.let_go(services),
+            Life::Closing => return Some(Turn::Idle),
+            Life::Reading | Life::Leaving if !may_read => return Some(Turn::Idle),
+            Life::Reading | Life::Leaving => {}
         }
         if !services.budget.has_room(self.entry(), &self.topic().clone()) {
             return Some(Turn::Starved);
@@ -101,13 +104,7 @@ impl Stream {
                      module, change the entry, or step over the line with `tailmill state step-over`)",
                     self.path.display()
                 );
-                if self.stuck.is_none() {
-                    account::stuck(self, services, &reason);
-                }
-                let retry_at = services.now + BLOCKED_RETRY;
-                self.stuck = Some(Stuck { reason, line: Some(line), retry_at });
-                self.dirty = true;
-                Some(Turn::Until(retry_at))
+                Some(self.stand_still(reason, Some(line), services))
             }
         }
     }
@@ -131,6 +128,8 @@ impl Stream {
                 self.armed = armed;
                 self.dirty = true;
                 self.stuck = None;
+                // What an earlier filter would not let go, the new one may.
+                self.flushed = false;
             }
             Err(fault) => {
                 let reason =
@@ -219,11 +218,17 @@ impl Stream {
     /// Nothing could be read: loud, and again later. The mark stays.
     pub(super) fn read_failed(&mut self, error: tailmill_tail::reader::ReadError, services: &mut Services) -> Turn {
         let reason = format!("while reading {}: {error}", self.path.display());
+        self.stand_still(reason, None, services)
+    }
+
+    /// Only a person or time can help: says so once, and tries again later.
+    pub(super) fn stand_still(&mut self, reason: String, line: Option<FileOffset>, services: &mut Services) -> Turn {
         if self.stuck.is_none() {
             account::stuck(self, services, &reason);
         }
         let retry_at = services.now + BLOCKED_RETRY;
-        self.stuck = Some(Stuck { reason, line: None, retry_at });
+        self.stuck = Some(Stuck { reason, line, retry_at });
+        self.dirty = true;
         Turn::Until(retry_at)
     }
 
