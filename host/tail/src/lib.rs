@@ -10,13 +10,14 @@
 
 pub mod allow; // which files nobody may read, and how one is opened
 pub mod batch; // lines with their place in a file
-pub mod discover;
-pub mod evidence; // the same, computed while reading and compared with a file
+pub mod discover; // patterns to file events
+pub mod evidence; // what stood in a file: computed while reading, compared with a file
 pub mod framing; // how bytes become lines: limits, multiline
 pub mod identity; // what makes a file the same file
+pub mod packed; // what a compressed file holds
 pub mod paths; // which paths an entry means
 pub mod reader; // one open file: batches of whole lines
-mod split; // the splitter itself // patterns to file events
+mod split; // the splitter itself
 
 pub use allow::{AllowPaths, OpenProblem};
 pub use batch::{Batch, BufferPool, Chunk, FileOffset};
@@ -26,5 +27,6 @@ pub use discover::{
 };
 pub use framing::{Framing, Multiline, MultilineRule, TooLong};
 pub use identity::{Evidence, FileId, FileKey};
+pub use packed::Packing;
 pub use paths::{PathPatterns, PatternError};
 pub use reader::{BatchLimits, Read, ReadError, Reader};
