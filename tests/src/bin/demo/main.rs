@@ -5,22 +5,24 @@
 mod screen; // what is shown
 
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tailmill_tests::agent::{Agent, tailmill};
 use tailmill_tests::kafka::{Kafka, block_on};
 use tailmill_tests::lines::{self, Style};
 use tailmill_tests::logfile::LogFile;
 use tailmill_tests::oracle::{Content, Expected, Verdict};
-use tailmill_tests::topic::Tap;
+use tailmill_tests::topic::{Record, Tap};
 
-use screen::Screen;
+use screen::{REDACTED, Screen};
 
 const SHOP: &str = "shop";
 const MACHINE: &str = "machine";
-/// Lines that the shop writes before its entry is edited, after it, and around the kill.
-const BEFORE: u64 = 2_000;
-const BURST: u64 = 60_000;
+/// Lines that each of the shop's logs gets in one go.
+const PORTION: u64 = 2_000;
+/// How long the shop writes at full speed before the kill.
+const BURST: Duration = Duration::from_millis(1_800);
 /// Of the machine's logs, so much at most: the demo is to end soon.
 const MACHINE_BYTES_MAX: u64 = 4 << 20;
 
@@ -45,7 +47,7 @@ struct Demo {
     kafka: Kafka,
     agent: Agent,
     shop: Shop,
-    machine: Vec<PathBuf>,
+    machine: Machine,
     to_shop: Tap,
     to_machine: Tap,
 }
@@ -92,13 +94,17 @@ impl Demo {
         agent.stock("grep").stock("redact");
         let log = |name: &str, style, writer| LogFile::create(agent.path("logs").join(name), style, writer);
         let logs = [log("access.log", Style::Access, 1), log("orders.log", Style::Json, 2)];
-        let machine = machine_logs();
+        let machine = Machine::look();
         let entry = shop_entry(&agent, json!("/healthz"));
-        show_entry(&screen, SHOP, &entry, agent.path("logs").as_path());
+        let text = entry.to_string().replace(&*agent.path("logs").to_string_lossy(), "…/logs");
+        screen.say(&format!("{SHOP}.json     {text}"));
         agent.entry(SHOP, &entry);
-        if !machine.is_empty() {
-            let entry = json!({ "path": machine, "topic": MACHINE, "filters": [{ "use": "redact" }] });
-            show_entry(&screen, MACHINE, &entry, Path::new("/nowhere"));
+        if !machine.logs.is_empty() {
+            let mut entry = json!({ "path": "…", "topic": MACHINE, "filters": [{ "use": "redact" }] });
+            entry["headers"] = json!(["path", "offset"]);
+            screen.say(&format!("{MACHINE}.json  {entry}"));
+            screen.say(&format!("              of {}", machine.names()));
+            entry["path"] = machine.logs.keys().cloned().collect();
             agent.entry(MACHINE, &entry);
         }
         let begun = Instant::now();
@@ -111,23 +117,22 @@ impl Demo {
 
     fn lines_arrive(&mut self) {
         self.screen.step("Lines arrive as records: health checks filtered out, e-mail addresses redacted");
-        let mut shown = 0;
-        for _ in 0..10 {
-            self.shop.write(BEFORE / 10);
+        for _ in 0..6 {
+            self.shop.write(PORTION / 6);
             let before = self.to_shop.records().len();
-            self.to_shop.until("lines arrive", || self.agent.report(), |records| records.len() > before);
-            shown += self.show(before, 1, |_| true);
-            shown += self.show(before, 1, |text| text.contains("customer") || text.contains("user"));
+            self.arrived();
+            self.show(before, 1, |text| !text.contains(REDACTED));
+            self.show(before, 1, |text| text.contains(REDACTED));
         }
-        if !self.machine.is_empty() {
+        self.screen.say(&format!("{} records so far, a few of them shown", self.to_shop.records().len()));
+        if !self.machine.logs.is_empty() {
             self.screen.say("and from this machine's own logs:");
-            self.to_machine.until("the machine's lines arrive", || self.agent.report(), |records| !records.is_empty());
-            for record in self.to_machine.to_end().iter().rev().take(4) {
-                self.screen.record(MACHINE, record.partition, record.offset, record.bytes());
+            let all = self.machine.lines() as usize;
+            self.to_machine.until("the machine's lines arrive", || self.agent.report(), |records| records.len() >= all);
+            for record in self.to_machine.records().iter().take(3) {
+                self.screen.record(record, MACHINE);
             }
         }
-        let records = self.arrived().records;
-        self.screen.say(&format!("{records} records from the shop so far, {shown} of them shown"));
     }
 
     fn entry_is_edited(&mut self) {
@@ -144,33 +149,35 @@ impl Demo {
         let text = format!("in force {} ms after the file was saved; still process {pid}", begun.elapsed().as_millis());
         self.screen.good(&text);
         let before = self.to_shop.records().len();
-        self.shop.write(BEFORE);
+        self.shop.write(PORTION);
         let arrived = self.arrived();
         self.show(before, 4, |_| true);
         let unwanted = arrived.unwanted.len();
-        self.screen.say(&format!("{} more lines written, {unwanted} static files among what arrived", BEFORE * 2));
+        self.screen.say(&format!("{} more lines written, {unwanted} static files among what arrived", PORTION * 2));
     }
 
     fn agent_is_killed(&mut self) {
         self.screen.step("kill -9 at full speed, and a new start");
-        let before = self.to_shop.records().len();
-        self.shop.write(BURST);
-        let some = before + BURST as usize / 4;
-        self.to_shop.until("the burst is under way", || self.agent.report(), |records| records.len() >= some);
+        let (begun, before) = (Instant::now(), self.to_shop.records().len());
+        // Long enough that marks were written on the way.
+        while begun.elapsed() < BURST || self.to_shop.records().len() == before {
+            self.shop.write(PORTION);
+            self.to_shop.to_end();
+        }
         let pid = self.agent.process().pid();
         self.agent.kill();
         let arrived = self.to_shop.to_end().len() - before;
-        self.screen.say(&format!("process {pid} killed with {arrived} records of a burst in Kafka"));
-        self.shop.write(BEFORE);
-        self.screen.say(&format!("{} more lines are written while nobody reads", BEFORE * 2));
+        self.screen.say(&format!("process {pid} killed after {arrived} records of a burst"));
+        self.shop.write(PORTION);
+        self.screen.say(&format!("{} more lines are written while nobody reads", PORTION * 2));
         self.agent.start();
         let begun = Instant::now();
         let verdict = self.arrived();
         let (pid, ms) = (self.agent.process().pid(), begun.elapsed().as_millis());
         self.screen.say(&format!("process {pid} went on from the marks and had caught up after {ms} ms"));
-        let text =
-            format!("0 lines missing; {} came twice (sent, but not yet noted as acknowledged)", verdict.repeated);
-        self.screen.good(&text);
+        let repeated = verdict.repeated;
+        self.screen
+            .good(&format!("0 lines missing; {repeated} came twice: sent, and not yet in the marks when it died"));
     }
 
     fn goes_on(&mut self) {
@@ -193,7 +200,11 @@ impl Demo {
         let ((delivered, _), (filtered, _)) = (expected.delivered, expected.filtered);
         self.screen.say("from the files and from Kafka, not from our own counters:");
         let headings = ["written =", "delivered +", "filtered +", "lost"];
-        self.screen.table(&headings, &[(SHOP.to_owned(), vec![lines, delivered - missing, filtered, missing])]);
+        let mut table = vec![(SHOP.to_owned(), vec![lines, delivered - missing, filtered, missing])];
+        let (lines, arrived) = (self.machine.lines(), self.machine.delivered(self.to_machine.to_end()));
+        table.push((MACHINE.to_owned(), vec![lines, arrived, 0, lines - arrived]));
+        self.screen.table(&headings, &table);
+        let missing = missing + lines - arrived;
         self.screen.say("and what the agent says of itself since its last start:");
         let summary = self.agent.summary();
         let rows = ["read", "delivered", "filtered", "pending"];
@@ -220,11 +231,11 @@ impl Demo {
         verdict
     }
 
-    /// Shows some of the records after the first `from`; returns how many.
-    fn show(&self, from: usize, most: usize, wanted: impl Fn(&str) -> bool) -> usize {
+    /// Shows some of the records after the first `from`.
+    fn show(&self, from: usize, most: usize, wanted: impl Fn(&str) -> bool) {
         let all = self.to_shop.records()[from..].iter();
         let chosen = all.filter(|record| wanted(&String::from_utf8_lossy(record.bytes()))).take(most);
-        chosen.map(|record| self.screen.record(SHOP, record.partition, record.offset, record.bytes())).count()
+        chosen.for_each(|record| self.screen.record(record, SHOP));
     }
 
     fn try_next(&self, running: bool) {
@@ -250,23 +261,51 @@ impl Demo {
     }
 }
 
-fn show_entry(screen: &Screen, name: &str, entry: &Value, logs: &Path) {
-    let text = entry.to_string().replace(&*logs.to_string_lossy(), "…/logs");
-    screen.say(&format!("{name}.json  {text}"));
+/// Some logs of this machine that we may read, each with the offsets at which its lines began when the demo started.
+struct Machine {
+    logs: BTreeMap<String, BTreeSet<u64>>,
 }
 
-/// Some logs of this machine that we may read: text, not empty, not too much.
-fn machine_logs() -> Vec<PathBuf> {
-    let mut found: Vec<(u64, PathBuf)> = Vec::new();
-    for dir in ["/var/log", "/var/log/apt"] {
-        let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        found.extend(files.filter_map(|file| {
-            let (path, size) = (file.path(), file.metadata().ok()?.len());
-            let log = path.extension().is_some_and(|end| end == "log") || path.ends_with("syslog");
-            let readable = std::fs::File::open(&path).is_ok() && file.file_type().is_ok_and(|kind| kind.is_file());
-            (log && readable && size > 0 && size <= MACHINE_BYTES_MAX).then_some((size, path))
-        }));
+impl Machine {
+    /// Text, not empty, not too much, at most five.
+    fn look() -> Machine {
+        let mut found: Vec<(u64, PathBuf)> = Vec::new();
+        for dir in ["/var/log", "/var/log/apt"] {
+            let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+            found.extend(files.filter_map(|file| {
+                let (path, size) = (file.path(), file.metadata().ok()?.len());
+                let log = path.extension().is_some_and(|end| end == "log") || path.ends_with("syslog");
+                let fits = file.file_type().ok()?.is_file() && (1..=MACHINE_BYTES_MAX).contains(&size);
+                (log && fits && std::fs::File::open(&path).is_ok()).then_some((size, path))
+            }));
+        }
+        found.sort();
+        let starts = |path: PathBuf| {
+            let text = std::fs::read(&path).unwrap_or_default();
+            let ends = memchr::memchr_iter(b'\n', &text).map(|end| end as u64);
+            let mut start = 0;
+            let starts = ends.map(|end| std::mem::replace(&mut start, end + 1)).collect();
+            (path.display().to_string(), starts)
+        };
+        Machine { logs: found.into_iter().take(5).map(|(_, path)| starts(path)).collect() }
     }
-    found.sort();
-    found.into_iter().map(|(_, path)| path).take(5).collect()
+
+    fn names(&self) -> String {
+        self.logs.keys().map(String::as_str).collect::<Vec<_>>().join(" ")
+    }
+
+    fn lines(&self) -> u64 {
+        self.logs.values().map(|starts| starts.len() as u64).sum()
+    }
+
+    /// Lines that are in Kafka. A record says by its headers which line it is.
+    fn delivered(&self, records: &[Record]) -> u64 {
+        let text = |record: &Record, name| record.header(name).map(|value| String::from_utf8_lossy(value).into_owned());
+        let lines =
+            records.iter().filter_map(|record| Some((text(record, "path")?, text(record, "offset")?.parse().ok()?)));
+        let distinct: BTreeSet<(String, u64)> = lines.collect();
+        let known =
+            distinct.iter().filter(|(path, start)| self.logs.get(path).is_some_and(|starts| starts.contains(start)));
+        known.count() as u64
+    }
 }

@@ -2,9 +2,13 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Instant;
+use tailmill_tests::topic::Record;
 
 /// Longest line shown.
 const WIDTH: usize = 116;
+
+/// What `redact` writes in place of an e-mail address.
+pub(crate) const REDACTED: &str = "[email]";
 
 /// Where the demo is shown.
 pub(crate) struct Screen {
@@ -32,19 +36,11 @@ impl Screen {
         self.out(&format!("  {}", self.paint("32", text)));
     }
 
-    /// A record: where it is in Kafka, then its value, with what filters put in shown.
-    pub(crate) fn record(&self, topic: &str, partition: i32, offset: i64, value: &[u8]) {
-        let place = format!("{topic}[{partition}]@{offset}");
-        let text = String::from_utf8_lossy(value);
-        let room = WIDTH - 2 - place.len() - 2;
-        let mut shown: String = text.chars().take(room).map(|c| if c.is_control() { ' ' } else { c }).collect();
-        if text.chars().count() > room {
-            shown.pop();
-            shown.push('…');
-        }
-        for mark in ["[redacted]", "[email]"] {
-            shown = shown.replace(mark, &self.paint("1;33", mark));
-        }
+    /// A record: where it is in Kafka, then its value, cut so that what a filter put in stays visible.
+    pub(crate) fn record(&self, record: &Record, topic: &str) {
+        let place = format!("{topic}[{}]@{}", record.partition, record.offset);
+        let text = String::from_utf8_lossy(record.bytes());
+        let shown = fit(&text, WIDTH - 4 - place.len()).replace(REDACTED, &self.paint("1;33", REDACTED));
         self.out(&format!("  {}  {shown}", self.paint("2", &place)));
     }
 
@@ -70,6 +66,24 @@ impl Screen {
     }
 }
 
+/// The text in at most so many characters: its beginning and, where there is one, the place that was redacted.
+fn fit(text: &str, room: usize) -> String {
+    let characters: Vec<char> = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if characters.len() <= room {
+        return characters.into_iter().collect();
+    }
+    let redacted = text.find(REDACTED).map(|at| text[..at].chars().count() + REDACTED.len() + 12);
+    let end = redacted.unwrap_or(0).clamp(room - 1, characters.len());
+    let (head, tail) = if end < room { (room - 1, 0) } else { (room / 3, room - room / 3 - 2) };
+    let mut shown: String = characters[..head].iter().collect();
+    shown.push('…');
+    if tail > 0 {
+        shown.extend(&characters[end - tail..end]);
+        shown.push_str(if end < characters.len() { "…" } else { "" });
+    }
+    shown
+}
+
 fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -80,4 +94,19 @@ fn thousands(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_is_cut_so_that_the_redacted_place_is_seen() {
+        let check = |text: &str, room: usize, expected: &str| assert_eq!(fit(text, room), expected);
+        check("short", 10, "short");
+        check("0123456789abc", 10, "012345678…");
+        let long = format!("{}{REDACTED}{}", "a".repeat(50), "b".repeat(50));
+        let shown = fit(&long, 40);
+        assert!(shown.contains(REDACTED) && shown.chars().count() <= 40, "{shown}");
+    }
 }
