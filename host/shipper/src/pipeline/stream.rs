@@ -136,10 +136,10 @@ impl Stream {
     /// What a person sees of it.
     pub(super) fn show(&self) -> StreamSnapshot {
         let position = self.reader.position();
-        let state = if let Some(stuck) = &self.stuck {
-            StreamState::Blocked(stuck.reason.clone())
-        } else if !self.unsent.is_empty() {
+        let state = if !self.unsent.is_empty() {
             StreamState::Waiting(format!("topic {} is not there, or its cluster cannot be reached", self.topic()))
+        } else if let Some(stuck) = &self.stuck {
+            StreamState::Blocked(stuck.reason.clone())
         } else if self.at_end && self.pending().is_zero() {
             StreamState::Idle
         } else {

@@ -229,7 +229,9 @@ impl Stream {
         let retry_at = services.now + BLOCKED_RETRY;
         self.stuck = Some(Stuck { reason, line, retry_at });
         self.dirty = true;
-        Turn::Until(retry_at)
+        // What came before it does not wait with it.
+        let topic_retry = services.now + services.settings.topic_retry;
+        Turn::Until(if self.unsent.is_empty() { retry_at } else { retry_at.min(topic_retry) })
     }
 
     /// Batches follow the cost of the filters, so that a call aims at 10 ms and a slow filter does not hold the shard.

@@ -79,7 +79,8 @@ impl Watcher {
             ledger.pending.bytes,
             ledger.filtered.lines,
         ];
-        if self.moved.is_none() || progress != self.progress {
+        // Before the plan is in force modules are compiled, which takes as long as it takes.
+        if view.plan.is_none() || self.moved.is_none() || progress != self.progress {
             self.progress = progress;
             self.moved = Some(now);
         }
@@ -210,6 +211,9 @@ mod tests {
         for seconds in 0..60 {
             assert_eq!(watcher.look(&compiling, 0, start + Duration::from_secs(seconds)), Verdict::GoOn);
         }
+        let armed = view(EntryLedger::default());
+        let verdict = watcher.look(&armed, 0, start + Duration::from_secs(60));
+        assert_eq!(verdict, Verdict::GoOn, "reading has only begun");
     }
 
     #[test]

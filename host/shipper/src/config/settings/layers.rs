@@ -63,7 +63,7 @@ pub const KEYS: &[(&str, Kind)] = &[
 ];
 
 /// Variables that are ours without being a setting: the file itself, and what other tools of the project read.
-const OTHERS: &[&str] = &["TAILMILL_CONFIG"];
+const OTHERS: &[&str] = &["TAILMILL_CONFIG", "TAILMILL_FILTERS"];
 
 /// Kubernetes sets these for a service called `tailmill`; Cargo-like tools of the tests use the last.
 const FOREIGN_PREFIXES: &[&str] = &["TAILMILL_PORT", "TAILMILL_SERVICE_", "TAILMILL_TEST_"];
