@@ -216,3 +216,25 @@ fn pad_timestamps(packed: &mut Vec<u8>, rows: usize) {
         packed.extend_from_slice(&i64::MIN.to_le_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(places: &[usize]) -> Vec<u8> {
+        places.iter().flat_map(|place| (*place as u32).to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn lines_in_a_row_are_copied_in_one_piece_and_what_lies_between_others_is_not() {
+        let data = b"aa\r\nbb\nskipped\ncc\n";
+        let (starts, ends) = (packed(&[0, 4, 15]), packed(&[2, 6, 17]));
+        let input = Lines { data, starts: &starts, ends: &ends };
+        let mut rows = Rows::default();
+        (0..3).for_each(|at| rows.keep(at, &input, 10));
+        let out = rows.finish(&input, 10);
+        assert_eq!(out.data, b"aa\r\nbbcc");
+        assert_eq!((out.starts, out.ends), (packed(&[0, 4, 6]), packed(&[2, 6, 8])));
+        assert_eq!(out.source, [10u64, 11, 12].map(u64::to_le_bytes).concat());
+    }
+}

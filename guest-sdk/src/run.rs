@@ -66,18 +66,30 @@ impl<F: Filter> Runner<F> {
         Ok(Released { output, oldest_held: self.oldest_held() })
     }
 
-    /// The filter's state.
+    /// The filter's state, behind a line with the number of the next line: a tick right after `load` may have to name the
+    /// last one that was seen.
     pub fn save(&self) -> Result<Vec<u8>, String> {
-        self.filter.save()
+        let mut saved = format!("{}\n", self.next).into_bytes();
+        saved.extend(self.filter.save()?);
+        Ok(saved)
     }
 
     /// Goes on from a saved state.
     pub fn load(&mut self, saved: &[u8]) -> Result<(), String> {
+        let (next, state) = split_saved(saved).ok_or("while loading the state: it was not saved by this SDK")?;
         let Runner { filter, facts, .. } = self;
-        facts.held.while_loading(|| filter.load(saved))
+        facts.held.while_loading(|| filter.load(state))?;
+        self.next = next;
+        Ok(())
     }
 
     fn oldest_held(&self) -> Option<u64> {
         self.facts.held.oldest()
     }
+}
+
+fn split_saved(saved: &[u8]) -> Option<(u64, &[u8])> {
+    let end = saved.iter().position(|byte| *byte == b'\n')?;
+    let next = std::str::from_utf8(&saved[..end]).ok()?.parse().ok()?;
+    Some((next, &saved[end + 1..]))
 }

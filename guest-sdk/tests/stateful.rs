@@ -145,16 +145,50 @@ fn state_carries_held_lines_to_a_new_instance() {
     tester.run(&["pass", "\u{fc}", "b"]).expect("no fault");
     assert_eq!(
         tester.save().as_deref(),
-        Ok(r#"{"pending":[{"held":1,"line":"Ã¼"},{"held":2,"line":"b"}]}"#.as_bytes())
+        Ok("3\n{\"pending\":[{\"held\":1,\"line\":\"Ã¼\"},{\"held\":2,\"line\":\"b\"}]}".as_bytes())
     );
     tester.reload("{}").expect("reload");
     let sent = tester.run(&["c;"]).expect("no fault");
     assert_eq!((show(&sent), tester.oldest_held()), (own(&["\u{fc}bc;@1"]), None));
-    assert!(tester.load(b"{}").is_err_and(|error| error.starts_with("while loading the state: missing field")));
+    assert!(tester.load(b"{}").is_err_and(|error| error.contains("not saved by this SDK")));
+    assert!(tester.load(b"0\n{}").is_err_and(|error| error.starts_with("while loading the state: missing field")));
 }
 
 #[test]
 fn the_answer_does_not_depend_on_how_lines_are_batched() {
     let lines = ["a", "b;", "pass", "c", "d", "now", "e;", "f"];
     assert_eq!(testing::texts::<Collect>("{}", lines), ["ab;", "pass", "c", "d", "now", "e;", "f"]);
+}
+
+/// Holds nothing: says at each tick how many lines it saw.
+struct Summary {
+    seen: u64,
+}
+
+#[filter(state = seen)]
+impl Filter for Summary {
+    type Config = NoConfig;
+
+    fn start(_: NoConfig) -> Result<Self, String> {
+        Ok(Summary { seen: 0 })
+    }
+
+    fn line(&mut self, _line: &[u8], _ctx: &mut Ctx) -> Result<Verdict, String> {
+        self.seen += 1;
+        Ok(Verdict::Drop)
+    }
+
+    fn tick(&mut self, ctx: &mut Ctx) -> Result<(), String> {
+        ctx.emit(format!("{} lines", self.seen).as_bytes());
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_tick_emits_without_holding_comes_from_the_last_line() {
+    let mut tester = testing::start::<Summary>("{}").expect("start");
+    tester.run(&["a", "b", "c"]).expect("no fault");
+    assert_eq!(tester.tick().map(|sent| show(&sent)), Ok(own(&["3 lines@2"])));
+    tester.reload("{}").expect("reload");
+    assert_eq!(tester.tick().map(|sent| show(&sent)), Ok(own(&["3 lines@2"])));
 }
