@@ -23,7 +23,7 @@ pub struct Config {
 pub(crate) struct Side {
     pub(crate) literals: Vec<String>,
     patterns: Vec<Pattern>,
-    ignore_case: bool,
+    pub(crate) ignore_case: bool,
 }
 
 impl Config {
@@ -57,9 +57,9 @@ impl Side {
         self.literals.is_empty() && self.patterns.is_empty()
     }
 
-    /// Whether plain searches decide: then the host can do them.
+    /// Whether plain searches decide. Unless case is ignored the host can do them.
     pub(crate) fn literals_alone(&self) -> bool {
-        !self.literals.is_empty() && self.patterns.is_empty() && !self.ignore_case
+        !self.literals.is_empty() && self.patterns.is_empty()
     }
 
     /// Byte strings of which a line that has anything of this side holds at least one, if that can be said.

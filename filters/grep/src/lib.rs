@@ -8,7 +8,7 @@ mod config;
 
 use memchr::memmem;
 use tailmill_filter::prelude::*;
-use tailmill_filters_shared::Matcher;
+use tailmill_filters_shared::{AnyCase, Matcher};
 
 pub use config::Config;
 use config::Side;
@@ -25,6 +25,7 @@ enum Search {
     /// What reaches us holds one of the needles, and that decides: the host has looked.
     Done,
     Literals(Vec<memmem::Finder<'static>>),
+    AnyCase(Vec<AnyCase>),
     Patterns(Box<Matcher>),
 }
 
@@ -40,7 +41,7 @@ impl Filter for Grep {
         let mut traits = Traits::stateless().keep_skipped(include.is_empty());
         let by_needles = if include.is_empty() { &exclude } else { &include };
         traits.needles = by_needles.needles().unwrap_or_default();
-        let search = |side: &Side| match std::ptr::eq(side, by_needles) && side.literals_alone() {
+        let search = |side: &Side| match std::ptr::eq(side, by_needles) && side.literals_alone() && !side.ignore_case {
             true => Ok(Some(Search::Done)),
             false => Search::new(side),
         };
@@ -65,8 +66,14 @@ impl Search {
             return Ok(None);
         }
         if side.literals_alone() && side.literals.len() <= FINDERS_MAX {
-            let finders = side.literals.iter().map(|literal| memmem::Finder::new(literal).into_owned());
-            return Ok(Some(Search::Literals(finders.collect())));
+            let literals = side.literals.iter().map(|literal| literal.as_bytes());
+            if !side.ignore_case {
+                let finders = literals.map(|literal| memmem::Finder::new(literal).into_owned());
+                return Ok(Some(Search::Literals(finders.collect())));
+            }
+            if let Some(texts) = literals.map(AnyCase::new).collect() {
+                return Ok(Some(Search::AnyCase(texts)));
+            }
         }
         Ok(Some(Search::Patterns(Box::new(Matcher::new(&side.all()?)?))))
     }
@@ -76,6 +83,7 @@ impl Search {
         match self {
             Search::Done => true,
             Search::Literals(finders) => finders.iter().any(|finder| finder.find(line).is_some()),
+            Search::AnyCase(texts) => texts.iter().any(|text| text.is_in(line)),
             Search::Patterns(patterns) => patterns.is_match(line),
         }
     }
