@@ -84,5 +84,6 @@ fn number(value: &[u8]) -> Option<String> {
 
 /// Text as a JSON string; bytes that are no UTF-8 become U+FFFD, since JSON has no other way.
 pub(crate) fn quoted(text: &[u8]) -> String {
-    serde_json::Value::String(String::from_utf8_lossy(text).into_owned()).to_string()
+    // Text can always be written.
+    serde_json::to_string(&String::from_utf8_lossy(text)).unwrap_or_default()
 }

@@ -39,7 +39,9 @@ pub(crate) fn find(line: &[u8], each: &mut dyn FnMut(Span)) {
         // Everything up to `at` that was passed over is not part of a number, or it was looked at.
         let start = at - line[..at].iter().rev().take_while(|byte| in_number(**byte)).count();
         let end = at + line[at..].iter().take_while(|byte| in_number(**byte)).count();
-        in_run(line, start..end, each);
+        if end - start >= DIGITS_MIN {
+            in_run(line, start..end, each);
+        }
         at = end + STRIDE;
     }
 }

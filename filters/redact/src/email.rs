@@ -1,6 +1,5 @@
 //! Mail addresses: what stands around an `@`. Not all that RFC 5321 allows, but what people have.
 
-use memchr::memchr_iter;
 use tailmill_filters_shared::Span;
 
 /// Longest part before the `@` (RFC 5321, 4.5.3.1.1): also keeps a line of a million letters from being walked again and
@@ -9,13 +8,13 @@ const LOCAL_BYTES_MAX: usize = 64;
 /// Longest domain (RFC 1035, 2.3.4).
 const DOMAIN_BYTES_MAX: usize = 253;
 
-pub(crate) fn find(line: &[u8], each: &mut dyn FnMut(Span)) {
-    for at in memchr_iter(b'@', line) {
-        let Some(start) = local_start(line, at).filter(|start| !is_in_url(line, *start)) else { continue };
-        if let Some(end) = domain_end(line, at + 1) {
-            each(start..end);
-        }
+/// The address around the `@` that is at `at`.
+pub(crate) fn around(line: &[u8], at: usize) -> Option<Span> {
+    if line[at] != b'@' {
+        return None;
     }
+    let start = local_start(line, at).filter(|start| !is_in_url(line, *start))?;
+    Some(start..domain_end(line, at + 1)?)
 }
 
 /// Whether what begins at `start` is the user or the password of a URL: `scheme://user:password@host`.
@@ -58,7 +57,9 @@ mod tests {
 
     fn check(line: &str, wanted: &[&str]) {
         let mut found = Vec::new();
-        find(line.as_bytes(), &mut |span| found.push(String::from_utf8_lossy(&line.as_bytes()[span]).into_owned()));
+        for at in (0..line.len()).filter(|at| line.as_bytes()[*at] == b'@') {
+            found.extend(around(line.as_bytes(), at).map(|span| line[span].to_string()));
+        }
         assert_eq!(found, wanted, "{line}");
     }
 

@@ -8,6 +8,7 @@ mod card;
 mod config;
 mod email;
 mod replace;
+mod scan;
 mod token;
 
 use tailmill_filter::prelude::*;
@@ -16,6 +17,7 @@ use tailmill_filters_shared::{Captures, Finder, Span};
 pub use config::Config;
 use config::{Detect, Settings};
 use replace::Replacer;
+use token::Tokens;
 
 /// The filter.
 pub struct Redact {
@@ -96,11 +98,17 @@ impl Filter for Redact {
 impl Redact {
     fn find(&mut self, line: &[u8]) {
         let found = &mut self.found;
-        if self.detect.token {
-            token::find(line, &mut |span| found.push(Found { span, kind: Kind::Token }));
-        }
-        if self.detect.email {
-            email::find(line, &mut |span| found.push(Found { span, kind: Kind::Email }));
+        let Detect { email, token, .. } = self.detect;
+        if email || token {
+            let mut tokens = Tokens::default();
+            scan::pairs(line, |at, kinds| {
+                if token {
+                    tokens.look(line, at, kinds, &mut |span| found.push(Found { span, kind: Kind::Token }));
+                }
+                if email && kinds & scan::AT != 0 {
+                    found.extend(email::around(line, at).map(|span| Found { span, kind: Kind::Email }));
+                }
+            });
         }
         if self.detect.card {
             card::find(line, &mut |span| found.push(Found { span, kind: Kind::Card }));

@@ -1,10 +1,11 @@
 //! Tokens and passwords: what stands behind a telling key (`password=…`, `"api_key": "…"`), behind `Bearer`, between the user
 //! and the host of a URL, and tokens that tell by their own first letters (JWT, AWS, GitHub, Slack, Stripe).
 //!
-//! Looked for by the bytes that give them away: a few searches at the speed of memory, and a closer look at each hit.
+//! [`scan`] finds the pairs of bytes that give them away; here is the closer look.
 
-use memchr::{memchr_iter, memchr3_iter};
 use tailmill_filters_shared::Span;
+
+use crate::scan;
 
 /// Keys whose value is a secret: in lower case, without `_` and `-`. A longer name that ends in one counts too.
 const SECRET_KEYS: [&[u8]; 16] = [
@@ -26,25 +27,15 @@ const SECRET_KEYS: [&[u8]; 16] = [
     b"credential",
 ];
 
-/// The letters that the secret keys end in.
-const LAST_LETTERS: &[u8] = b"delnty";
-
 /// Longest key that is looked at.
 const KEY_BYTES_MAX: usize = 40;
 
-pub(crate) fn find(line: &[u8], each: &mut dyn FnMut(Span)) {
-    let pairs = memchr3_iter(b'=', b':', b'B', line);
-    look(pairs, each, |at| match line[at] {
-        b'B' => Look::at(bearer(line, at)),
-        _ => Look::at(keyed(line, at).or_else(|| url_password(line, at))),
-    });
-    // J of eyJ, K of AKIA, I of ASIA: capitals that are rare in logs.
-    look(memchr3_iter(b'J', b'K', b'I', line), each, |at| match line[at] {
-        b'J' => jwt(line, at),
-        _ => Look::at(aws(line, at)),
-    });
-    look(memchr_iter(b'_', line), each, |at| Look::at(prefixed(line, at)));
-    look(memchr_iter(b'x', line), each, |at| Look::at(slack(line, at)));
+/// Looks closer at hits of [`scan::pairs`]. No hit that an earlier look of its kind has walked over is looked at again: so a
+/// line of a million hits is not walked a million times.
+#[derive(Default)]
+pub(crate) struct Tokens {
+    /// For each kind of hit (bit): how far its looks have seen.
+    seen: [usize; 8],
 }
 
 /// What a look at a hit gave, and how far it saw.
@@ -59,17 +50,29 @@ impl Look {
     }
 }
 
-/// Looks at each hit that no look before has seen: so a line of a million hits is not walked a million times.
-fn look(hits: impl Iterator<Item = usize>, each: &mut dyn FnMut(Span), at_hit: impl Fn(usize) -> Look) {
-    let mut seen = 0;
-    for at in hits {
-        if at < seen {
-            continue;
-        }
-        let look = at_hit(at);
-        seen = look.seen;
-        if let Some(span) = look.found {
-            each(span);
+impl Tokens {
+    /// `at`: the second byte of the pair. `kinds`: what it may be.
+    pub(crate) fn look(&mut self, line: &[u8], at: usize, mut kinds: u8, each: &mut dyn FnMut(Span)) {
+        while kinds != 0 {
+            let bit = kinds.trailing_zeros() as usize;
+            kinds &= kinds - 1;
+            if at < self.seen[bit] {
+                continue;
+            }
+            let look = match 1 << bit {
+                scan::KEYED => Look::at(keyed(line, at)),
+                scan::JWT => jwt(line, at),
+                scan::AWS_KEY => Look::at(aws(line, at, b"AKIA", 1)),
+                scan::AWS_SESSION => Look::at(aws(line, at, b"ASIA", 2)),
+                scan::PREFIXED => Look::at(prefixed(line, at)),
+                scan::SLACK => Look::at(slack(line, at - 1)),
+                scan::SCHEME => Look::at(bearer(line, at - 1)),
+                _ => Look::at(url_password(line, at)),
+            };
+            self.seen[bit] = look.seen;
+            if let Some(span) = look.found {
+                each(span);
+            }
         }
     }
 }
@@ -107,8 +110,7 @@ fn keyed(line: &[u8], at: usize) -> Option<Span> {
     while key_end > 0 && matches!(line[key_end - 1], b'"' | b'\'' | b' ' | b'\\') {
         key_end -= 1;
     }
-    // Most hits are in times and paths: this letter tells.
-    if key_end == 0 || !LAST_LETTERS.contains(&line[key_end - 1].to_ascii_lowercase()) {
+    if !matches!(line[at], b'=' | b':') || key_end == 0 {
         return None;
     }
     let name = |byte: &u8| is_word(*byte) || *byte == b'-';
@@ -166,18 +168,16 @@ fn quoted_end(line: &[u8], start: usize, quote: u8, escaped: bool) -> usize {
     line.len()
 }
 
-/// `scheme://user:PASSWORD@host`; `at` is the colon before the password.
+/// `scheme://user:PASSWORD@host`; `at` is the `@`. However long: access tokens stand there too. The walk ends at the `@`
+/// before, so all walks together are one over the line.
 fn url_password(line: &[u8], at: usize) -> Option<Span> {
-    if line[at] != b':' || line[at + 1..].starts_with(b"//") {
+    if line[at] != b'@' {
         return None;
     }
-    let is_user = |byte: &u8| byte.is_ascii_graphic() && !b"/@:\"'<>?#".contains(byte);
-    let user = line[at.saturating_sub(64)..at].iter().rev().take_while(|byte| is_user(byte)).count();
-    if !line[..at - user].ends_with(b"://") {
-        return None;
-    }
-    let end = run(line, at + 1, |byte| byte.is_ascii_graphic() && !b"/@\"'<>?#".contains(&byte));
-    (line.get(end) == Some(&b'@') && end > at + 1).then_some(at + 1..end)
+    let is_user = |byte: &u8| byte.is_ascii_graphic() && !b"/@\"'<>?#".contains(byte);
+    let start = at - line[..at].iter().rev().take_while(|byte| is_user(byte)).count();
+    let colon = start + line[start..at].iter().position(|byte| *byte == b':')?;
+    (line[..start].ends_with(b"://") && colon + 1 < at).then_some(colon + 1..at)
 }
 
 /// `eyJ….eyJ….…` or `eyJ….….…`; `at` is the J.
@@ -193,14 +193,12 @@ fn jwt(line: &[u8], at: usize) -> Look {
     Look { found: is_jwt.then_some(start..end), seen: end }
 }
 
-/// `AKIA` or `ASIA` and sixteen capitals and digits; `at` is the K or the first I.
-fn aws(line: &[u8], at: usize) -> Option<Span> {
-    let (prefix, back) = if line[at] == b'K' { (b"AKIA", 1) } else { (b"ASIA", 2) };
-    let start = at.checked_sub(back).filter(|start| begins_word(line, *start))?;
-    let begins = line[start..].starts_with(prefix);
+/// `AKIA` or `ASIA` and sixteen capitals and digits; `at` lies `back` bytes behind its beginning.
+fn aws(line: &[u8], at: usize, prefix: &[u8], back: usize) -> Option<Span> {
+    let start = at.checked_sub(back).filter(|start| line[*start..].starts_with(prefix) && begins_word(line, *start))?;
     let end = run(line, start, is_word);
     let capitals = line[start..end].iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
-    (begins && capitals && end - start == 20).then_some(start..end)
+    (capitals && end - start == 20).then_some(start..end)
 }
 
 /// Prefixes of GitHub's and Stripe's tokens.
@@ -233,15 +231,21 @@ mod tests {
     use super::*;
 
     fn check(line: &str, wanted: &[&str]) {
-        let mut found = Vec::new();
-        find(line.as_bytes(), &mut |span| found.push(line[span].to_string()));
+        let (mut tokens, mut found) = (Tokens::default(), Vec::new());
+        scan::pairs(line.as_bytes(), |at, kinds| {
+            tokens.look(line.as_bytes(), at, kinds, &mut |span| found.push(line[span].to_string()));
+        });
         assert_eq!(found, wanted, "{line}");
     }
 
     #[test]
-    fn the_last_letters_are_those_of_the_keys() {
+    fn every_key_is_found_in_any_spelling() {
         for key in SECRET_KEYS {
-            assert!(key.last().is_some_and(|last| LAST_LETTERS.contains(last)), "{key:?}");
+            let key = String::from_utf8_lossy(key);
+            for key in [key.to_string(), key.to_uppercase(), format!("my_{key}"), format!("\"{key}\" ")] {
+                check(&format!("{key}=x1"), &["x1"]);
+                check(&format!("{key}:x1"), &["x1"]);
+            }
         }
     }
 
@@ -263,7 +267,8 @@ mod tests {
 
     #[test]
     fn a_scheme_stays_and_its_token_goes() {
-        check("Authorization: Bearer abcdef.ghi", &["abcdef.ghi"]);
+        // By its key and by its scheme: what overlaps becomes one later.
+        check("Authorization: Bearer abcdef.ghi", &["abcdef.ghi", "abcdef.ghi"]);
         check("authorization: basic dXNlcjpwYXNz", &["dXNlcjpwYXNz"]);
         check("sent Bearer abcdefgh12 to x", &["abcdefgh12"]);
         check("Bearer of news", &[]);
@@ -273,6 +278,8 @@ mod tests {
     fn passwords_in_urls_are_found() {
         check("postgres://bob:s3cr3t@db:5432/x", &["s3cr3t"]);
         check("redis://:s3cr3t@db", &["s3cr3t"]);
+        let long = "ya29.".to_string() + &"x".repeat(2_000);
+        check(&format!("https://oauth2:{long}@git/x https://a@b:c@d"), &[&long]);
         check("http://host:8080/a@b", &[]);
         check("http://bob@host/", &[]);
     }

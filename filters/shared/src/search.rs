@@ -3,7 +3,6 @@
 
 use std::ops::Range;
 
-use regex_automata::dfa::onepass;
 use regex_automata::hybrid::{self, dfa, regex};
 use regex_automata::nfa::thompson::backtrack::BoundedBacktracker;
 use regex_automata::nfa::thompson::pikevm::PikeVM;
@@ -93,15 +92,8 @@ pub struct Captures {
     groups: captures::Captures,
 }
 
-/// The fastest that can do the pattern.
-enum Engine {
-    /// For anchored patterns where each byte decides, as most patterns for whole lines are.
-    OnePass(Box<onepass::DFA>, onepass::Cache),
-    Any(Box<AnyPattern>),
-}
-
 /// A backtracker, and for lines that are too long for it a slower one.
-struct AnyPattern {
+struct Engine {
     backtracker: BoundedBacktracker,
     visited: backtrack::Cache,
     pikevm: PikeVM,
@@ -114,7 +106,7 @@ impl Captures {
         let patterns = std::slice::from_ref(pattern);
         let nfa = nfa(patterns)?;
         let groups = captures::Captures::all(nfa.group_info().clone());
-        let engine = Engine::new(pattern, &nfa)?;
+        let engine = Engine::new(patterns, &nfa)?;
         Ok(Captures { matcher: Matcher::new(patterns)?, engine, groups })
     }
 
@@ -142,13 +134,12 @@ impl Captures {
             return false;
         }
         let input = Input::new(line).range(start..);
-        match &mut self.engine {
-            Engine::OnePass(dfa, cache) => dfa.captures(cache, input, &mut self.groups),
-            Engine::Any(any) if rest.len() < any.backtracker.max_haystack_len() => {
-                // It fails only on longer lines.
-                let _ = any.backtracker.try_captures(&mut any.visited, input, &mut self.groups);
-            }
-            Engine::Any(any) => any.pikevm.captures(&mut any.threads, input, &mut self.groups),
+        let engine = &mut self.engine;
+        if rest.len() < engine.backtracker.max_haystack_len() {
+            // It fails only on longer lines.
+            let _ = engine.backtracker.try_captures(&mut engine.visited, input, &mut self.groups);
+        } else {
+            engine.pikevm.captures(&mut engine.threads, input, &mut self.groups);
         }
         self.groups.is_match()
     }
@@ -160,19 +151,11 @@ impl Captures {
 }
 
 impl Engine {
-    fn new(pattern: &Pattern, nfa: &NFA) -> Result<Engine, String> {
-        if nfa.is_always_start_anchored() {
-            let config = onepass::Config::new().size_limit(Some(1 << 20));
-            if let Ok(dfa) = onepass::DFA::builder().configure(config).build_from_nfa(nfa.clone()) {
-                let cache = dfa.create_cache();
-                return Ok(Engine::OnePass(Box::new(dfa), cache));
-            }
-        }
-        let patterns = std::slice::from_ref(pattern);
+    fn new(patterns: &[Pattern], nfa: &NFA) -> Result<Engine, String> {
         let backtracker = BoundedBacktracker::new_from_nfa(nfa.clone()).map_err(|error| together(patterns, &error))?;
         let pikevm = PikeVM::new_from_nfa(nfa.clone()).map_err(|error| together(patterns, &error))?;
         let (visited, threads) = (backtracker.create_cache(), pikevm.create_cache());
-        Ok(Engine::Any(Box::new(AnyPattern { backtracker, visited, pikevm, threads })))
+        Ok(Engine { backtracker, visited, pikevm, threads })
     }
 }
 
@@ -234,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_found_by_each_engine() {
+    fn groups_are_found_in_short_and_in_long_lines() {
         check_groups(r"^(\d+) (\w+)$", "12 ab", Some(&[Some("12 ab"), Some("12"), Some("ab")]));
         check_groups(r"(\d+)|(x)", "ab x", Some(&[Some("x"), None, Some("x")]));
         check_groups(r"(\d+)", "none", None);
