@@ -2,13 +2,12 @@
 //! time of the first and of later scans.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
-use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use tailmill_tail::{AllowPaths, DiscoverOptions, Discovery, FileEvent, PathPatterns, StartAt, WatchSpec};
+use tailmill_tail::{DiscoverOptions, Discovery, FileEvent, PathPatterns, StartAt, WatchSpec};
 
 fn main() -> ExitCode {
     let files = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(20_000);
@@ -28,18 +27,15 @@ fn measure(files: usize) -> std::io::Result<()> {
     }
     let include = [format!("{}/*.log", dir.path().display())];
     let patterns = PathPatterns::new(&include, &[]).map_err(|errors| std::io::Error::other(errors[0].to_string()))?;
-    let mut discovery = Discovery::new(DiscoverOptions {
-        scan_every: Duration::from_secs(3600),
-        allow: AllowPaths::all(),
-        known: Vec::new(),
-        entries_seen: BTreeSet::new(),
-        hints: true,
-    });
+    let mut discovery =
+        Discovery::new(DiscoverOptions { scan_every: Duration::from_secs(3600), ..DiscoverOptions::default() });
     discovery.set_specs(vec![WatchSpec {
         entry: "bench".into(),
         patterns: Arc::new(patterns),
         start: StartAt::Beginning,
         finish_after: Duration::ZERO,
+        ignore_older: None,
+        close_idle: None,
     }]);
     for round in 0..5 {
         let before = cpu_ns();

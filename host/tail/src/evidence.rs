@@ -79,10 +79,7 @@ impl Evidence {
         if !running.feed_file(file, self.at)? {
             return Ok(Verdict::Shorter { size: file.metadata()?.len() });
         }
-        let same = running.chain.blocks == self.blocks
-            && running.chain.blocks_hash == self.blocks_hash
-            && running.chain.state.digest128() == self.rest_hash;
-        Ok(if same { Verdict::Same } else { Verdict::Different })
+        Ok(if running.agrees_with(self) { Verdict::Same } else { Verdict::Different })
     }
 }
 
@@ -116,7 +113,7 @@ impl fmt::Debug for Running {
 
 impl Running {
     /// Nothing seen yet, at `from`.
-    fn begin(from: u64) -> Running {
+    pub(crate) fn begin(from: u64) -> Running {
         let chain = Chain { from, blocks: 0, blocks_hash: 0, state: seeded(0), rest_bytes: 0 };
         Running { at: from, prefix_len: 0, prefix_hash: 0, window: Vec::new(), chain }
     }
@@ -162,6 +159,15 @@ impl Running {
             return Err(ReadError::TooShort { size: file.metadata()?.len(), wanted: from });
         }
         Ok(running)
+    }
+
+    /// Whether the running hash is that of `evidence`, all of whose bytes were fed.
+    pub(crate) fn agrees_with(&self, evidence: &Evidence) -> bool {
+        let chain = &self.chain;
+        evidence.at == 0
+            || (chain.blocks == evidence.blocks
+                && chain.blocks_hash == evidence.blocks_hash
+                && chain.state.digest128() == evidence.rest_hash)
     }
 
     /// Offset behind the last byte fed.

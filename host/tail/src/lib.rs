@@ -10,6 +10,7 @@
 
 pub mod allow; // which files nobody may read, and how one is opened
 pub mod batch; // lines with their place in a file
+mod compare; // a whole file compared with evidence, in slices
 pub mod discover; // patterns to file events
 pub mod evidence; // what stood in a file: computed while reading, compared with a file
 pub mod framing; // how bytes become lines: limits, multiline
@@ -22,8 +23,8 @@ mod split; // the splitter itself
 pub use allow::{AllowPaths, OpenProblem};
 pub use batch::{Batch, BufferPool, Chunk, FileOffset};
 pub use discover::{
-    DiscoverOptions, Discovery, FileEvent, KnownFile, Notice, OpenedFile, StartAt, StreamKey, StreamReport, Waker,
-    WatchSpec,
+    DiscoverOptions, Discovery, FileEvent, KnownFile, LossCause, Notice, OpenedFile, StartAt, StreamKey, StreamReport,
+    Waker, WatchSpec,
 };
 pub use framing::{Framing, Multiline, MultilineRule, TooLong};
 pub use identity::{Evidence, FileId, FileKey};

@@ -123,7 +123,7 @@ fn copytruncate_is_a_new_file_and_the_unread_rest_is_read_from_the_copy() {
     fs::copy(w.path("app.log"), w.path("app.log.1")).unwrap();
     fs::File::create(w.path("app.log")).unwrap();
     w.append("app.log", "new\n");
-    w.expect(&["A grew"]);
+    w.expect(&["A shrank"]);
     assert_eq!(w.read('A'), [""; 0]);
     w.expect(&[&format!("A opened again app.log.1 from {read}"), "A leaves", "B opened app.log after A"]);
     assert_eq!((w.finish('A'), w.read('B')), (vec!["unread".to_owned()], vec!["new".to_owned()]));
@@ -137,9 +137,9 @@ fn of_two_generations_of_heartbeats_in_one_place_the_unfinished_one_goes_on() {
     w.expect(&["A opened app.log", "e seen"]);
     w.read('A');
     fs::write(w.path("app.log"), "heartbeat ok\n".repeat(100)).unwrap();
-    w.expect(&["A grew"]);
+    w.expect(&["A shrank"]);
     w.read('A');
-    w.expect(&["B opened app.log"]);
+    w.expect(&["A forgotten", "B opened app.log"]);
     w.read('B');
     w.stop();
     w.known_mut().iter_mut().filter(|known| known.offset == 13_000).for_each(|known| known.finished = true);
@@ -171,9 +171,9 @@ fn copytruncate_with_nothing_unread_is_simply_a_new_file() {
     w.read('A');
     fs::copy(w.path("app.log"), w.path("app.log.1")).unwrap();
     fs::write(w.path("app.log"), "new\n").unwrap();
-    w.expect(&["A grew"]);
+    w.expect(&["A shrank"]);
     w.read('A');
-    w.expect(&["B opened app.log"]);
+    w.expect(&["A shipped already as app.log.1", "B opened app.log"]);
     assert_eq!(w.read('B'), ["new"]);
 }
 
@@ -233,10 +233,18 @@ fn several_rotations_while_stopped_are_told_apart() {
     w.append("app.log", "two\n");
     w.stop();
     w.rename("app.log", "app.log.2");
-    w.append("app.log.1", "never seen, and no pattern means it\n");
+    w.append("app.log", "came and went while stopped\n");
+    w.rename("app.log", "app.log.1");
     w.append("app.log", "three\n");
     w.start();
-    w.expect(&["A opened again app.log.2", "A leaves", "B opened app.log after A", "e seen"]);
+    w.expect(&[
+        "A opened again app.log.2",
+        "A leaves",
+        "B opened app.log.1 after A",
+        "B leaves",
+        "C opened app.log after B",
+        "e seen",
+    ]);
 }
 
 #[test]
@@ -315,7 +323,7 @@ fn an_inode_used_again_by_a_file_with_other_content_is_a_new_file() {
     // The same place, as far as the disk tells, and as long as before.
     fs::write(w.path("a.log"), "uno\ndue\ntre\n").unwrap();
     w.start();
-    w.expect(&["B opened a.log", "e seen"]);
+    w.expect(&["A forgotten", "B opened a.log", "e seen"]);
     assert_eq!(w.read('B'), ["uno", "due", "tre"]);
 }
 
@@ -359,7 +367,7 @@ fn without_birth_times_and_on_another_device_a_few_bytes_prove_nothing() {
     let place = &mut w.known_mut()[0].place;
     (place.device, place.born_ns) = (place.device + 1, None);
     w.start();
-    w.expect(&["B opened a.log", "e seen"]);
+    w.expect(&["A forgotten", "B opened a.log", "e seen"]);
 }
 
 #[test]

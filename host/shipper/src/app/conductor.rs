@@ -14,8 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tailmill_tail::discover::Notice;
-use tailmill_tail::{Discovery, FileEvent, OpenedFile, StreamKey, StreamReport, WatchSpec};
+use tailmill_tail::{Discovery, FileEvent, KnownFile, OpenedFile, StreamKey, StreamReport, WatchSpec};
 
 /// Never waits longer than this, whatever discovery does.
 const WAIT_MAX: Duration = Duration::from_secs(1);
@@ -125,7 +124,7 @@ impl Conductor {
     fn act(&mut self, event: FileEvent) {
         match event {
             FileEvent::Opened(opened) => self.open(*opened),
-            FileEvent::Grew(key) => self.tell(&key.clone(), ShardCommand::Grew(key)),
+            FileEvent::Grew(key) | FileEvent::Shrank(key) => self.tell(&key.clone(), ShardCommand::Grew(key)),
             FileEvent::Moved { key, to } => self.tell(&key.clone(), ShardCommand::Moved { key, to }),
             FileEvent::Leaving { key, .. } => self.tell(&key.clone(), ShardCommand::Leaving(key)),
             FileEvent::Back(key) => self.tell(&key.clone(), ShardCommand::Back(key)),
@@ -141,15 +140,33 @@ impl Conductor {
             FileEvent::FirstScan(entry) => {
                 let _ = self.commits.send(CommitMessage::EntrySeen(entry.to_string()));
             }
+            // Answers to what no shard says yet.
+            FileEvent::Reopened { .. } | FileEvent::GiveUp { .. } => {}
+            FileEvent::Recognised(known) => self.recognised(&known),
+            FileEvent::Lost { key, path, offset, bytes, cause } => {
+                let told = format!("{}: {cause}; {bytes} bytes behind byte {offset} are lost", path.display());
+                tracing::error!(entry = %key.entry, "{told}");
+                self.board.notice(told);
+            }
+            FileEvent::Forgotten(key) => {
+                self.records.remove(&key);
+                let _ = self.commits.send(CommitMessage::Commit { records: Vec::new(), removed: vec![key] });
+            }
             FileEvent::Notice(notice) => {
-                if let Notice::NotFoundAgain { key, .. } = &notice {
-                    self.records.remove(key);
-                    let _ =
-                        self.commits.send(CommitMessage::Commit { records: Vec::new(), removed: vec![key.clone()] });
-                }
                 tracing::warn!("{notice}");
                 self.board.notice(notice.to_string());
             }
+        }
+    }
+
+    /// A file was shipped already, all of it, and lies in another place now.
+    fn recognised(&mut self, known: &KnownFile) {
+        tracing::info!(entry = %known.key.entry, file = %known.path.display(), "shipped already under another name");
+        if let Some(record) = self.records.get_mut(&known.key) {
+            record.place = known.place;
+            record.path.clone_from(&known.path);
+            record.finished = true;
+            let _ = self.commits.send(CommitMessage::Commit { records: vec![record.clone()], removed: Vec::new() });
         }
     }
 
@@ -223,6 +240,8 @@ fn watch_spec(entry: &Arc<EntryPlan>) -> WatchSpec {
         patterns: entry.patterns.clone(),
         start: entry.start,
         finish_after: entry.finish_after,
+        ignore_older: None,
+        close_idle: None,
     }
 }
 

@@ -139,7 +139,7 @@ pub fn start(settings: Arc<Settings>, source: PlanSource, board: Board) -> Resul
         allow: settings.entries.allow_paths.clone(),
         known,
         entries_seen: seen.into_iter().map(Arc::from).collect(),
-        hints: true,
+        ..DiscoverOptions::default()
     });
     let (messages, conductor_messages) = unbounded();
     let mailbox = Mailbox { messages, waker: discovery.waker() };
@@ -345,6 +345,8 @@ fn known_file(record: &StreamRecord) -> KnownFile {
         path: record.path.clone(),
         home: record.home.clone(),
         finished: record.finished,
+        size_seen: record.resume.offset(),
+        updated_ms: record.updated_ms,
     }
 }
 

@@ -228,5 +228,7 @@ pub(super) fn known_file(key: &StreamKey, record: &StreamRecord) -> KnownFile {
         path: record.path.clone(),
         home: record.home.clone(),
         finished: record.finished,
+        size_seen: record.resume.offset(),
+        updated_ms: record.updated_ms,
     }
 }

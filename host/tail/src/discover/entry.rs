@@ -13,8 +13,13 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::copies::{Beginnings, Held, Probe};
+use super::hunt::Hunt;
 use super::known::KnownFiles;
+use super::missed::Departure;
+use super::stream::{Candidate, State, Stream};
 use super::walk::{Look, Shown, find_place, is_link, look};
 use super::{FileEvent, KnownFile, StartAt, StreamKey, WatchSpec};
 use crate::allow::OpenProblem;
@@ -39,51 +44,26 @@ pub(super) struct Entry {
     pub(super) known: KnownFiles,
     /// Places without a stream, to be opened.
     pub(super) backlog: VecDeque<Candidate>,
+    /// Searches for known files, one after the other.
+    pub(super) hunts: VecDeque<Hunt>,
+    /// New files that are compared with finished ones.
+    pub(super) probes: VecDeque<Probe>,
+    /// New files that wait until it is known whether they are copies.
+    pub(super) held: Vec<Held>,
+    pub(super) beginnings: Beginnings,
+    /// Streams that grew and whose first bytes are few.
+    pub(super) young: Vec<FileId>,
+    /// Places that a file left, to be searched for generations that nobody saw.
+    pub(super) departed: Vec<Departure>,
+    /// Streams that were closed as idle and have something to read.
+    pub(super) to_reopen: BTreeSet<FileId>,
     problems: HashMap<PathBuf, OpenProblem>,
+    /// When this look began: nanoseconds since the Unix epoch.
+    pub(super) looked_ns: i128,
     /// Counts looks.
     round: u64,
     /// Counts streams that left their seats.
     pub(super) departures: u64,
-}
-
-/// A file that is read.
-#[derive(Debug)]
-pub(super) struct Stream {
-    pub(super) place: FileKey,
-    /// Where it is now, or was seen last.
-    pub(super) path: Arc<Path>,
-    /// Where it is in place: shown anywhere else, it is leaving.
-    pub(super) seat: Arc<Path>,
-    /// Size and time of change when it was last looked at.
-    pub(super) seen: (u64, i128),
-    pub(super) state: State,
-    /// The count of departures when it left its seat: the larger, the later.
-    pub(super) left: u64,
-    /// The count of looks when it was last found as expected.
-    pub(super) round: u64,
-    /// Its path is a link: what it leads to is watched by itself.
-    pub(super) link: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    InPlace,
-    Leaving {
-        gone: bool,
-    },
-    /// `Dropped` was said; it waits for `Closed`.
-    Dropped,
-}
-
-/// A place that has no stream.
-#[derive(Clone, Debug)]
-pub(super) struct Candidate {
-    pub(super) path: PathBuf,
-    pub(super) shown: Shown,
-    /// It was there when the entry was first looked at.
-    pub(super) from_first_listing: bool,
-    /// A search found this known file here.
-    pub(super) found: Option<FileId>,
 }
 
 impl Entry {
@@ -101,7 +81,15 @@ impl Entry {
             by_seat: HashMap::new(),
             known,
             backlog: VecDeque::new(),
+            hunts: VecDeque::new(),
+            probes: VecDeque::new(),
+            held: Vec::new(),
+            beginnings: Beginnings::default(),
+            young: Vec::new(),
+            departed: Vec::new(),
+            to_reopen: BTreeSet::new(),
             problems: HashMap::new(),
+            looked_ns: i128::MIN,
             round: 0,
             departures: 0,
         }
@@ -124,6 +112,7 @@ impl Entry {
         self.by_place.insert(stream.place, id);
         self.by_path.entry(stream.path.clone()).or_default().push(id);
         self.by_seat.entry(stream.seat.clone()).or_default().push(id);
+        self.beginnings.insert(id, &stream.beginning);
         self.streams.insert(id, stream);
     }
 
@@ -134,7 +123,20 @@ impl Entry {
         }
         forget(&mut self.by_path, id, &stream.path);
         forget(&mut self.by_seat, id, &stream.seat);
+        self.beginnings.remove(id, &stream.beginning);
         Some(stream)
+    }
+
+    /// Streams that belong at this path.
+    pub(super) fn at_seat(&self, path: &Path) -> Vec<FileId> {
+        self.by_seat.get(path).cloned().unwrap_or_default()
+    }
+
+    /// Whether a new file in this place is taken care of already.
+    pub(super) fn is_waiting(&self, place: &FileKey) -> bool {
+        let backlog = self.backlog.iter().chain(self.probes.iter().map(|probe| &probe.candidate));
+        let mut all = backlog.chain(self.held.iter().map(|held| &held.candidate));
+        all.any(|candidate| candidate.shown.place == *place)
     }
 
     /// Says `Dropped` for streams that nobody wants any more: all, or those in place whose path is meant no more.
@@ -154,6 +156,9 @@ impl Entry {
         events.extend(unwanted.into_iter().map(|id| FileEvent::Dropped(self.key(id))));
         if !self.wanted {
             self.backlog.clear();
+            self.hunts.clear();
+            self.probes.clear();
+            self.held.clear();
             self.problems.clear();
         }
     }
@@ -176,6 +181,7 @@ impl Entry {
         events: &mut Vec<FileEvent>,
     ) -> HashMap<PathBuf, Look> {
         self.round += 1;
+        self.looked_ns = now_ns();
         let looks: HashMap<_, _> =
             looks.into_iter().filter(|(path, look)| !self.is_as_expected(path, look, events)).collect();
         self.take_in_news(&looks, complete, events);
@@ -195,9 +201,17 @@ impl Entry {
             return false;
         }
         stream.round = self.round;
-        if stream.seen != (shown.size, shown.modified_ns) {
-            stream.seen = (shown.size, shown.modified_ns);
-            events.push(FileEvent::Grew(self.key(id)));
+        stream.seen_ns = self.looked_ns;
+        let shrank = stream.shrank;
+        if stream.see(shown) {
+            let news = if stream.shrank && !shrank { FileEvent::Shrank } else { FileEvent::Grew };
+            if stream.is_young() {
+                self.young.push(id);
+            }
+            if stream.closed.is_some() {
+                self.to_reopen.insert(id);
+            }
+            events.push(news(self.key(id)));
         }
         true
     }
@@ -306,12 +320,20 @@ impl Entry {
         events: &mut Vec<FileEvent>,
     ) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        if stream.state == State::InPlace {
+        let departure = Departure::new(stream.seat.clone(), stream.place.born_ns, stream.seen_ns);
+        let was_in_place = stream.state == State::InPlace;
+        if stream.closed.is_some() {
+            self.to_reopen.insert(id); // whatever happened to it: its shard has to see how it ends
+        }
+        if was_in_place {
             self.departures += 1;
             stream.left = self.departures; // counts only if it leaves
         }
         let Some((path, shown)) = now.zip(shown) else {
             stream.state = State::Leaving { gone: true };
+            if was_in_place {
+                self.departed.push(departure);
+            }
             events.push(FileEvent::Leaving { key, gone: true });
             return;
         };
@@ -325,9 +347,13 @@ impl Entry {
         }
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let in_place = stream.path == stream.seat;
+        if in_place {
+            stream.seen_ns = self.looked_ns;
+        }
         match (stream.state, in_place) {
             (State::InPlace, false) => {
                 stream.state = State::Leaving { gone: false };
+                self.departed.push(departure);
                 events.push(FileEvent::Leaving { key: key.clone(), gone: false });
             }
             (State::Leaving { .. }, true) => {
@@ -337,9 +363,12 @@ impl Entry {
             (State::Leaving { gone: true }, false) => stream.state = State::Leaving { gone: false },
             _ => {}
         }
-        if stream.seen != (shown.size, shown.modified_ns) {
-            stream.seen = (shown.size, shown.modified_ns);
-            events.push(FileEvent::Grew(key));
+        let shrank = stream.shrank;
+        if stream.see(&shown) {
+            if stream.is_young() {
+                self.young.push(id);
+            }
+            events.push(if stream.shrank && !shrank { FileEvent::Shrank(key) } else { FileEvent::Grew(key) });
         }
     }
 
@@ -390,10 +419,14 @@ impl Entry {
     ) {
         let from_first_listing = complete && !self.listed;
         if complete {
-            self.backlog.retain(|candidate| candidate.from_first_listing || candidate.found.is_some());
+            let stays =
+                |c: &Candidate| c.from_first_listing || c.found.is_some() || c.file.is_some() || c.seat.is_some();
+            self.backlog.retain(stays);
             self.listed = true;
         }
-        let waiting: HashSet<FileKey> = self.backlog.iter().map(|candidate| candidate.shown.place).collect();
+        let backlog = self.backlog.iter().chain(self.probes.iter().map(|probe| &probe.candidate));
+        let all = backlog.chain(self.held.iter().map(|held| &held.candidate));
+        let waiting: HashSet<FileKey> = all.map(|candidate| candidate.shown.place).collect();
         let mut new = Vec::new();
         for (place, paths) in shown_at {
             if self.has_place(place) || waiting.contains(place) {
@@ -406,8 +439,9 @@ impl Entry {
             };
             if let Some(Look::File(shown)) = looks.get(path)
                 && !self.known.has_nothing_new(shown)
+                && !self.is_ignored(shown, from_first_listing)
             {
-                new.push(Candidate { path: path.to_owned(), shown: *shown, from_first_listing, found: None });
+                new.push(Candidate { from_first_listing, ..Candidate::new(path.to_owned(), *shown) });
             }
         }
         new.sort_by(|a, b| {
@@ -417,11 +451,24 @@ impl Entry {
         self.backlog.extend(new);
     }
 
+    /// Whether nobody wants what was written so long ago. What is begun at its end needs a mark.
+    fn is_ignored(&self, shown: &Shown, from_first_listing: bool) -> bool {
+        let Some(age) = self.spec.ignore_older else { return false };
+        let age_ns = i128::try_from(age.as_nanos()).unwrap_or(i128::MAX);
+        let old = self.looked_ns.saturating_sub(shown.modified_ns) > age_ns;
+        old && !(self.start_at_end && from_first_listing) && !self.known.claims(&shown.place, None)
+    }
+
     /// A stream ended; what is known of it is kept.
     pub(super) fn keep(&mut self, known: KnownFile) {
         self.remove(known.key.file);
         self.known.insert(known);
     }
+}
+
+pub(super) fn now_ns() -> i128 {
+    let age = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i128::try_from(age.as_nanos()).unwrap_or(i128::MAX)
 }
 
 /// Takes a stream out of an index.

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
-use super::entry::Entry;
+use super::entry::{Entry, now_ns};
 use super::hints::Hints;
 use super::known::KnownFiles;
 use super::open::{Opener, Pace};
+use super::pinned::Pinned;
 use super::walk::{list, look};
-use super::{DiscoverOptions, FileEvent, KnownFile, Notice, StreamReport, WatchSpec};
+use super::{DiscoverOptions, FileEvent, KnownFile, LossCause, Notice, StreamReport, WatchSpec};
 use crate::allow::AllowPaths;
 
 /// Hints that come within so long of the last ones wait for each other.
@@ -29,6 +30,10 @@ const SCAN_SHARE_HINTED: u32 = 250;
 const SCAN_STRETCH_MAX: u32 = 12;
 /// Files opened in one go: shards begin with the first ones while others are still found, and close idle ones.
 const OPENS_MAX: usize = 256;
+/// Vanished files are looked for at least so often.
+const SWEEP_EVERY_MAX: Duration = Duration::from_secs(600);
+/// Bytes compared in one go, of files that may be copies.
+const COMPARED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Without a way to be woken (no descriptor left at the start), a wait is no longer than this.
 const UNWOKEN_WAIT_MAX: Duration = Duration::from_millis(50);
 
@@ -53,6 +58,13 @@ pub struct Discovery {
     hints_taken: Option<Instant>,
     unlistable: HashSet<PathBuf>,
     out_of_descriptors: bool,
+    pinned: Pinned,
+    forget_after: Duration,
+    /// Not before this will vanished files be looked for.
+    next_sweep: Option<Instant>,
+    copy_hold: Duration,
+    /// When the next held file is let go.
+    release_at: Option<Instant>,
 }
 
 /// Makes [`Discovery::wait`] return at once, from any thread.
@@ -116,6 +128,11 @@ impl Discovery {
             hints_taken: None,
             unlistable: HashSet::new(),
             out_of_descriptors: false,
+            pinned: Pinned::new(options.pinned_bytes_max),
+            forget_after: options.forget_after,
+            next_sweep: None,
+            copy_hold: options.copy_hold,
+            release_at: None,
         }
     }
 
@@ -159,26 +176,51 @@ impl Discovery {
 
     /// Takes in what a shard says; what follows from it is seen at the next `wait`.
     pub fn report(&mut self, report: StreamReport) {
-        let (StreamReport::Truncated { known } | StreamReport::Finished { known } | StreamReport::Closed { known }) =
-            &report;
+        let known = match report {
+            StreamReport::Idle { key, position } => {
+                if let Some(entry) = self.entries.get_mut(&key.entry) {
+                    entry.close_idle(key.file, position);
+                }
+                return;
+            }
+            StreamReport::Pinned { key, bytes, unread } => {
+                return self.pinned.set(key, bytes, unread, &mut self.said);
+            }
+            StreamReport::GivenUp { known, lost_bytes } => {
+                self.pinned.remove(&known.key);
+                return self.give_up(known, lost_bytes);
+            }
+            StreamReport::Truncated { ref known }
+            | StreamReport::Finished { ref known }
+            | StreamReport::Closed { ref known } => known.clone(),
+        };
+        self.pinned.remove(&known.key);
         let name = known.key.entry.clone();
         let Some(entry) = self.entries.get_mut(&name) else {
-            self.shelf.entry(name).or_default().insert(known.clone());
+            self.shelf.entry(name).or_default().insert(known);
             return;
         };
         match report {
-            StreamReport::Truncated { known } if entry.wanted => {
-                entry.remove(known.key.file);
-                let mut opener = Opener { allow: &self.allow, hints: self.hints.as_mut(), events: &mut self.said };
-                // Its shard has finished with it, but not with what a copy of it may hold.
-                entry.search_copy(KnownFile { finished: false, ..known }, &mut opener);
+            // Its shard has finished with it, but not with what a copy of it may hold.
+            StreamReport::Truncated { .. } if entry.wanted => {
+                entry.search_copy(KnownFile { finished: false, ..known });
             }
             // Its generation is over and nobody will look for the rest: nothing at its place may be taken for it.
-            StreamReport::Truncated { known } => drop(entry.remove(known.key.file)),
-            StreamReport::Finished { known } => entry.keep(KnownFile { finished: true, ..known }),
-            StreamReport::Closed { known } => entry.keep(known),
+            StreamReport::Truncated { .. } => drop(entry.remove(known.key.file)),
+            StreamReport::Finished { .. } => entry.keep(KnownFile { finished: true, ..known }),
+            _ => entry.keep(known),
         }
         self.dirty.insert(name);
+        self.shelve_ended();
+    }
+
+    fn give_up(&mut self, known: KnownFile, bytes: u64) {
+        if let Some(entry) = self.entries.get_mut(&known.key.entry) {
+            entry.remove(known.key.file);
+        }
+        let (key, path, offset) = (known.key, known.path, known.offset);
+        self.said.push(FileEvent::Lost { key: key.clone(), path, offset, bytes, cause: LossCause::GivenUp });
+        self.said.push(FileEvent::Forgotten(key));
         self.shelve_ended();
     }
 
@@ -189,7 +231,7 @@ impl Discovery {
             if !events.is_empty() || self.waker.take() || Instant::now() >= deadline {
                 return events;
             }
-            let until = deadline.min(self.next_scan);
+            let until = deadline.min(self.next_scan).min(self.release_at.unwrap_or(deadline));
             if !self.block(until, true) {
                 continue;
             }
@@ -206,10 +248,34 @@ impl Discovery {
 
     /// Scans everything now and returns what happened.
     pub fn scan_now(&mut self) -> Vec<FileEvent> {
+        self.scan_at(Instant::now())
+    }
+
+    /// As `scan_now`, as if it were `now`.
+    pub fn scan_at(&mut self, now: Instant) -> Vec<FileEvent> {
         let mut events = std::mem::take(&mut self.said);
         self.scan_all(&mut events);
-        while self.open_some(&mut events) {}
+        while self.open_some(now, &mut events) {}
+        self.sweep(now, &mut events);
         events
+    }
+
+    /// Forgets files that are gone for long.
+    fn sweep(&mut self, now: Instant, events: &mut Vec<FileEvent>) {
+        if self.next_sweep.is_some_and(|next| now < next) {
+            return;
+        }
+        self.next_sweep = Some(now + (self.forget_after / 4).min(SWEEP_EVERY_MAX));
+        let kept_ms = i64::try_from(self.forget_after.as_millis()).unwrap_or(i64::MAX);
+        let before_ms = i64::try_from(now_ns() / 1_000_000).unwrap_or(i64::MAX).saturating_sub(kept_ms);
+        for entry in self.entries.values_mut() {
+            entry.forget_vanished(before_ms, events);
+        }
+        for known in self.shelf.values_mut() {
+            let gone = known.take_vanished(before_ms, &|_| false);
+            events.extend(gone.into_iter().map(|known| FileEvent::Forgotten(known.key)));
+        }
+        self.shelf.retain(|_, known| !known.is_empty());
     }
 
     /// What can be said without waiting.
@@ -222,7 +288,8 @@ impl Discovery {
                 self.scan_entry(&name, &mut events);
             }
         }
-        while self.open_some(&mut events) && events.is_empty() {}
+        while self.open_some(Instant::now(), &mut events) && events.is_empty() {}
+        self.sweep(Instant::now(), &mut events);
         events
     }
 
@@ -267,8 +334,7 @@ impl Discovery {
             }
         }
         let news = entry.take_in(listing.looks, true, events);
-        let mut opener = Opener { allow: &self.allow, hints: self.hints.as_mut(), events };
-        entry.search_missing(&news, &mut opener);
+        entry.search_missing(&news);
         for stream in entry.streams.values().filter(|stream| stream.link) {
             if let Some(hints) = &mut self.hints
                 && let Some(notice) = hints.watch_file(&stream.path)
@@ -278,23 +344,37 @@ impl Discovery {
         }
     }
 
-    /// Opens a few of the files that wait. True: more wait.
-    fn open_some(&mut self, events: &mut Vec<FileEvent>) -> bool {
+    /// Opens a few of the files that wait, and compares a little. True: there is more to do.
+    fn open_some(&mut self, now: Instant, events: &mut Vec<FileEvent>) -> bool {
         let mut left = OPENS_MAX;
+        let mut budget = COMPARED_BYTES_MAX;
+        self.release_at = None;
         for entry in self.entries.values_mut() {
+            let copy_hold = self.copy_hold;
+            let mut opener = Opener { allow: &self.allow, hints: self.hints.as_mut(), events, copy_hold };
+            entry.look_at_beginnings(&opener);
+            entry.reopen_closed(&mut opener);
+            entry.step_hunts(&mut opener, &mut budget);
+            entry.find_missed();
+            entry.step_probes(&mut opener, &mut budget);
+            let due = entry.release_held(now, self.copy_hold, &self.allow);
+            self.release_at = self.release_at.into_iter().chain(due).min();
             if self.out_of_descriptors {
-                return false;
+                continue;
             }
             let before = entry.backlog.len();
-            let mut opener = Opener { allow: &self.allow, hints: self.hints.as_mut(), events };
             if entry.open_backlog(&mut opener, left) == Pace::OutOfDescriptors {
                 self.out_of_descriptors = true;
                 events.push(FileEvent::Notice(Notice::TooManyOpen { waiting: entry.backlog.len() }));
-                return false;
             }
             left -= before.saturating_sub(entry.backlog.len()).min(left);
+            if !entry.held.is_empty() {
+                let due = now + self.copy_hold; // at the latest, for what was held back just now
+                self.release_at = self.release_at.map_or(Some(due), |at| Some(at.min(due)));
+            }
         }
-        self.entries.values().any(|entry| !entry.backlog.is_empty())
+        let out = self.out_of_descriptors;
+        self.entries.values().any(|entry| if out { entry.is_comparing() } else { entry.has_work() })
     }
 
     fn take_hints(&mut self) -> Vec<FileEvent> {
@@ -313,7 +393,7 @@ impl Discovery {
             // Where directories come and go all the time, scans do not follow each other without a pause.
             self.next_scan = self.next_scan.min(self.rescan_from);
         }
-        while self.open_some(&mut events) && events.is_empty() {}
+        while self.open_some(Instant::now(), &mut events) && events.is_empty() {}
         events
     }
 

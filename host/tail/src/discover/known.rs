@@ -3,29 +3,31 @@
 //! A file is found by its place, verified by its content, and when its place shows it no more, by its content alone.
 //! In doubt a file is a new one: then lines come twice, but none is missing.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 
 use super::KnownFile;
+use super::hunt::{PROOF_BYTES_MIN, may_lie_at};
 use super::walk::{Look, Shown, find_place, look};
-use crate::allow::AllowPaths;
-use crate::evidence::{FINGERPRINT_BYTES, Verdict};
+use crate::compare::{Compared, Comparison};
+use crate::evidence::Verdict;
 use crate::identity::{FileId, FileKey};
 
-/// Content proves nothing unless at least so much of it is known: many logs begin with the same few lines.
-const PROOF_BYTES_MIN: u64 = FINGERPRINT_BYTES as u64;
-/// When a file is searched by its content, at most so many files are compared, the ones written last first.
-const SEARCH_FILES_MAX: usize = 1000;
+/// A new file is compared with at most so many finished ones.
+const COPIED_FILES_MAX: usize = 100;
 
 /// What is known of the files of one entry that no stream reads now.
 #[derive(Debug, Default)]
 pub(super) struct KnownFiles {
     by_id: HashMap<FileId, Kept>,
     by_inode: HashMap<u64, Vec<FileId>>,
+    by_home: HashMap<PathBuf, Vec<FileId>>,
+    finished_by_size: HashMap<u64, Vec<FileId>>,
 }
 
 #[derive(Debug)]
@@ -39,20 +41,21 @@ struct Kept {
 
 impl KnownFiles {
     pub(super) fn insert(&mut self, file: KnownFile) {
-        self.remove(file.key.file);
-        self.by_inode.entry(file.place.inode).or_default().push(file.key.file);
-        self.by_id.insert(file.key.file, Kept { file, compared: None, searched: false });
+        let id = file.key.file;
+        self.remove(id);
+        self.by_inode.entry(file.place.inode).or_default().push(id);
+        self.by_home.entry(file.home.clone()).or_default().push(id);
+        if file.finished {
+            self.finished_by_size.entry(file.offset).or_default().push(id);
+        }
+        self.by_id.insert(id, Kept { file, compared: None, searched: false });
     }
 
     pub(super) fn remove(&mut self, id: FileId) -> Option<KnownFile> {
         let kept = self.by_id.remove(&id)?;
-        let inode = kept.file.place.inode;
-        if let Some(ids) = self.by_inode.get_mut(&inode) {
-            ids.retain(|other| *other != id);
-            if ids.is_empty() {
-                self.by_inode.remove(&inode);
-            }
-        }
+        take_out(&mut self.by_inode, &kept.file.place.inode, id);
+        take_out(&mut self.by_home, &kept.file.home, id);
+        take_out(&mut self.finished_by_size, &kept.file.offset, id);
         Some(kept.file)
     }
 
@@ -118,6 +121,13 @@ impl KnownFiles {
         missing
     }
 
+    /// Whether it was searched for.
+    pub(super) fn set_searched(&mut self, id: FileId, searched: bool) {
+        if let Some(kept) = self.by_id.get_mut(&id) {
+            kept.searched = searched;
+        }
+    }
+
     /// Unfinished files that lay at this place before it showed something else, not searched for yet.
     pub(super) fn take_replaced(&mut self, place: &FileKey) -> Vec<FileId> {
         let ids = self.by_inode.get(&place.inode).cloned().unwrap_or_default();
@@ -135,25 +145,50 @@ impl KnownFiles {
         replaced
     }
 
-    /// Whether all of `file` is a copy of a finished file whose original is gone. Then it takes that one's place.
-    pub(super) fn is_copy_of_finished(&mut self, file: &File, path: &Path, shown: &Shown) -> io::Result<bool> {
-        let sizes = self.by_id.values().filter(|kept| kept.file.finished && kept.file.offset == shown.size);
-        let like: Vec<FileId> = sizes.map(|kept| kept.file.key.file).collect();
-        for id in like {
-            let Some(kept) = self.by_id.get(&id) else { continue };
+    /// Finished files of which a new file of `size` bytes at `path` may be a copy; `packed`: its content may be.
+    pub(super) fn maybe_copied(&self, path: &Path, size: u64, packed: bool) -> Vec<FileId> {
+        let mut ids: Vec<FileId> = match packed {
+            false => self.finished_by_size.get(&size).into_iter().flatten().copied().collect(),
+            true => {
+                let homes = named_after(&path.with_extension(""));
+                homes.iter().filter_map(|home| self.by_home.get(home)).flatten().copied().collect()
+            }
+        };
+        ids.retain(|id| {
+            let evident = |known: &KnownFile| known.evidence.at >= PROOF_BYTES_MIN && known.evidence.at == known.offset;
+            self.get(*id).is_some_and(|known| known.finished && evident(known))
+        });
+        ids.sort();
+        ids.dedup();
+        ids.truncate(COPIED_FILES_MAX);
+        ids
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Takes out files that changed last before `before_ms` (since the Unix epoch) and are gone from their directories.
+    /// One whose directory cannot be looked at is not gone.
+    pub(super) fn take_vanished(&mut self, before_ms: i64, busy: &dyn Fn(FileId) -> bool) -> Vec<KnownFile> {
+        let mut inodes: HashMap<&Path, Option<HashSet<u64>>> = HashMap::new();
+        let mut gone = Vec::new();
+        for kept in self.by_id.values() {
             let known = &kept.file;
-            if known.evidence.at != shown.size || !is_proven_by_content(known, file)? || is_still_there(known) {
+            if known.updated_ms >= before_ms || busy(known.key.file) {
                 continue;
             }
-            if let Some(mut known) = self.remove(id) {
-                known.place = shown.place;
-                known.path = path.to_owned();
-                self.insert(known);
-                self.set_compared(id, shown);
-                return Ok(true);
+            let dirs = [&known.path, &known.home].into_iter().filter_map(|path| path.parent());
+            let here = dirs.into_iter().any(|dir| {
+                let inodes = inodes.entry(dir).or_insert_with(|| inodes_in(dir));
+                inodes.as_ref().is_none_or(|inodes| inodes.contains(&known.place.inode))
+            });
+            if !here || (may_be_looked_at(known) && !is_still_there(known)) {
+                gone.push(known.key.file);
             }
         }
-        Ok(false)
+        gone.sort();
+        gone.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
     fn at_inode(&self, inode: u64) -> impl Iterator<Item = &Kept> {
@@ -161,83 +196,48 @@ impl KnownFiles {
     }
 }
 
-/// Where to search, and what is not to be found.
-pub(super) struct Search<'a> {
-    pub(super) allow: &'a AllowPaths,
-    /// Only a copy is wanted: what lies at the known place is something else.
-    pub(super) by_content_only: bool,
-    /// Whether a stream reads what lies there.
-    pub(super) read: &'a dyn Fn(&FileKey) -> bool,
-    /// Whether another known file may lie there.
-    pub(super) claimed: &'a dyn Fn(&FileKey) -> bool,
-    /// Whether a file would be read under this path anyway, from its beginning.
-    pub(super) meant: &'a dyn Fn(&Path) -> bool,
+/// The inode numbers in a directory; none in one that is not there. None: it cannot be looked at.
+fn inodes_in(dir: &Path) -> Option<HashSet<u64>> {
+    match fs::read_dir(dir) {
+        Ok(entries) => entries.map(|entry| entry.ok().map(|entry| entry.ino())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(HashSet::new()),
+        Err(_) => None,
+    }
 }
 
-/// Searches the directories of `known` for its file: by its place under any name, then by its content.
-pub(super) fn search(known: &KnownFile, how: &Search<'_>) -> Option<PathBuf> {
-    let dirs: BTreeSet<&Path> = [&known.path, &known.home].into_iter().filter_map(|path| path.parent()).collect();
-    if !how.by_content_only {
-        for dir in &dirs {
-            let same = |place: &FileKey| may_lie_at(known, place) && !(how.read)(place);
-            if let Some(path) = find_place(dir, &same, known.place.inode)
-                && let Ok(file) = how.allow.open(&path)
-                && is_found_under_another_name(known, &file).unwrap_or(false)
-            {
-                return Some(path);
-            }
+fn may_be_looked_at(known: &KnownFile) -> bool {
+    [&known.path, &known.home].into_iter().filter_map(|path| path.parent()).all(|dir| inodes_in(dir).is_some())
+}
+
+/// Takes an id out of an index.
+fn take_out<K: Eq + std::hash::Hash>(index: &mut HashMap<K, Vec<FileId>>, at: &K, id: FileId) {
+    if let Some(ids) = index.get_mut(at) {
+        ids.retain(|other| *other != id);
+        if ids.is_empty() {
+            index.remove(at);
         }
     }
-    let mut files: Vec<(PathBuf, Shown)> = dirs.iter().flat_map(|dir| files_in(dir)).collect();
-    files.retain(|(_, shown)| shown.size >= known.offset && !(how.read)(&shown.place) && !(how.claimed)(&shown.place));
-    files.sort_by(|(a, one), (b, other)| (other.modified_ns, a).cmp(&(one.modified_ns, b)));
-    files.truncate(SEARCH_FILES_MAX);
-    files.into_iter().map(|(path, _)| path).find(|path| {
-        // What cannot be opened or read now is not it; nothing is lost but what could not be read anyway.
-        let is_it = |file: File| match (how.meant)(path) {
-            // In doubt it is read from its beginning, as the new file that it may be.
-            true => is_proven_by_content(known, &file),
-            // In doubt its rest is read: otherwise nothing of it would be.
-            false => holds_the_rest(known, path, &file),
-        };
-        how.allow.open(path).is_ok_and(|file| is_it(file).unwrap_or(false))
-    })
 }
 
-/// Whether the file is enough like a copy of `known` to read the unread rest from it. A few bytes are enough only in a
-/// file that is named after it (`app.log.1` after `app.log`): nothing else with the same beginning must be shipped.
-fn holds_the_rest(known: &KnownFile, path: &Path, file: &File) -> io::Result<bool> {
-    let name = |path: &Path| path.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
-    let named_after = [&known.home, &known.path].iter().any(|own| name(path).starts_with(&name(own)));
-    let enough = known.evidence.at >= PROOF_BYTES_MIN || (known.evidence.at > 0 && named_after);
-    Ok(enough && file.metadata()?.len() >= known.offset && known.evidence.check_all(file)? == Verdict::Same)
-}
-
-fn files_in(dir: &Path) -> Vec<(PathBuf, Shown)> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
-    let paths = entries.filter_map(Result::ok).filter(|e| e.file_type().is_ok_and(|kind| kind.is_file()));
-    let looks = paths.map(|entry| entry.path()).map(|path| (look(&path), path));
-    looks.filter_map(|(look, path)| if let Look::File(shown) = look { Some((path, shown)) } else { None }).collect()
-}
-
-/// Whether a file at `place` may be the known one, content to be compared.
-fn may_lie_at(known: &KnownFile, place: &FileKey) -> bool {
-    let unborn = known.place.born_ns.is_none() || place.born_ns.is_none();
-    known.place == *place || known.place.same_but_device(place) || (known.place.inode == place.inode && unborn)
-}
-
-/// Whether the file found at the place of `known`, under a name that no pattern need match, is that one. Without a birth
-/// time the inode may belong to anything by now, and must not be shipped unless its content is known.
-fn is_found_under_another_name(known: &KnownFile, file: &File) -> io::Result<bool> {
-    let metadata = file.metadata()?;
-    match FileKey::of(&metadata).same_but_device(&known.place) {
-        true => Ok(metadata.len() >= known.offset && known.evidence.check(file)? == Verdict::Same),
-        false => is_proven_by_content(known, file),
+/// The paths that one may be named after: `app.log-1.2` after `app.log-1`, `app.log`, `app` and, with the ending of
+/// its name put behind each, `app.2`.
+pub(super) fn named_after(path: &Path) -> Vec<PathBuf> {
+    let Some(name) = path.file_name() else { return Vec::new() };
+    let bytes = name.as_bytes();
+    let mut paths = vec![path.to_owned()];
+    for (at, _) in bytes.iter().enumerate().filter(|(at, byte)| *at > 0 && matches!(byte, b'.' | b'-' | b'_')) {
+        let shorter = OsStr::from_bytes(&bytes[..at]);
+        paths.push(path.with_file_name(shorter));
+        if let Some(ending) = path.extension() {
+            let whole = [shorter.as_bytes(), b".", ending.as_bytes()].concat();
+            paths.push(path.with_file_name(OsStr::from_bytes(&whole)));
+        }
     }
+    paths
 }
 
 /// Whether the original can still be seen, under its last name or another one beside it.
-fn is_still_there(known: &KnownFile) -> bool {
+pub(super) fn is_still_there(known: &KnownFile) -> bool {
     let same = |place: &FileKey| *place == known.place || place.same_but_device(&known.place);
     matches!(look(&known.path), Look::File(shown) if same(&shown.place))
         || known.path.parent().is_some_and(|dir| find_place(dir, &same, known.place.inode).is_some())
@@ -245,40 +245,10 @@ fn is_still_there(known: &KnownFile) -> bool {
 
 /// Whether `file` begins with everything that was read of `known`, and that is enough to be sure.
 fn is_proven_by_content(known: &KnownFile, file: &File) -> io::Result<bool> {
-    let evidence = &known.evidence;
-    Ok(evidence.at >= PROOF_BYTES_MIN
-        && file.metadata()?.len() >= known.offset
-        && evidence.check_all(file)? == Verdict::Same
-        && !is_monotonous(file, evidence.at)?)
-}
-
-/// Whether the bytes before `at` repeat themselves: equal heartbeats prove nothing, another file may be full of them
-/// too. A period of up to half of the window counts.
-fn is_monotonous(file: &File, at: u64) -> io::Result<bool> {
-    let len = at.min(4 * FINGERPRINT_BYTES as u64) as usize; // at most 4 KiB
-    let mut window = vec![0; len];
-    file.read_exact_at(&mut window, at - len as u64)?;
-    Ok((1..=len / 2).any(|period| window[period..] == window[..len - period]))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use super::*;
-
-    fn monotonous(content: &[u8]) -> bool {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(content).unwrap();
-        is_monotonous(&file, content.len() as u64).unwrap()
+    if known.evidence.at < PROOF_BYTES_MIN {
+        return Ok(false);
     }
-
-    #[test]
-    fn equal_lines_are_monotonous_and_lines_with_a_number_are_not() {
-        assert!(monotonous(&b"heartbeat ok\n".repeat(1000)));
-        assert!(monotonous(&b"one\ntwo\n".repeat(200)));
-        assert!(monotonous(&[0; 5000]));
-        let numbered: Vec<u8> = (0..500).flat_map(|i| format!("line {i}\n").into_bytes()).collect();
-        assert!(!monotonous(&numbered));
-    }
+    // Only for a file at the same inode number whose birth nobody knows: that it is read in one go is rare.
+    let mut comparison = Comparison::new(file.try_clone()?, None, &known.evidence, known.offset, &[])?;
+    Ok(matches!(comparison.step(&mut { u64::MAX })?, Compared::Same { monotonous: false, .. }))
 }

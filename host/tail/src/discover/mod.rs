@@ -11,11 +11,16 @@
 //!                                    candidates: places without a stream --> known? --> Opened
 //! ```
 
+mod copies; // new files that may be copies of what was shipped
 mod entry; // the streams of one entry, followed over what the paths show
 mod hints; // kernel events: which paths to look at
 mod hub; // the one who waits, scans and answers
+mod hunt; // the search for the file behind a mark
 mod known; // files from before, found again by place and content
+mod missed; // generations that came and went between two looks
 mod open; // from a place without a stream to an opened file
+mod pinned; // deleted files that are still unread
+mod stream; // what is kept of a file that is read
 mod walk; // what paths show now
 
 use std::collections::BTreeSet;
@@ -27,6 +32,7 @@ use std::time::Duration;
 use crate::allow::{AllowPaths, OpenProblem};
 use crate::batch::FileOffset;
 use crate::identity::{Evidence, FileId, FileKey};
+use crate::packed::Packing;
 use crate::paths::PathPatterns;
 
 pub use hub::{Discovery, Waker};
@@ -60,6 +66,11 @@ pub struct WatchSpec {
     pub start: StartAt,
     /// A leaving file is finished when it was quiet for so long. (The shard keeps the time; it is here to be passed on.)
     pub finish_after: Duration,
+    /// A file that nothing is known of and that was not written for so long is left alone until it is written.
+    pub ignore_older: Option<Duration>,
+    /// A file read to its end and quiet for so long is closed, until it grows. (The shard keeps the time; it is here to be
+    /// passed on.)
+    pub close_idle: Option<Duration>,
 }
 
 /// What is known of a file from the store, or from a stream that was closed.
@@ -79,6 +90,10 @@ pub struct KnownFile {
     pub home: PathBuf,
     /// Read to its end, last line shipped.
     pub finished: bool,
+    /// The largest size that was seen of it (0: unknown): what is behind `offset` up to here is lost if it is gone.
+    pub size_seen: FileOffset,
+    /// When this was written: milliseconds since the Unix epoch.
+    pub updated_ms: i64,
 }
 
 /// A file to be read.
@@ -94,6 +109,8 @@ pub struct OpenedFile {
     pub home: PathBuf,
     /// Open for reading.
     pub file: File,
+    /// Some: it is compressed, and offsets are those of its content.
+    pub packing: Option<Packing>,
     /// Some: go on where it says, its content was verified. None: a new file.
     pub known: Option<KnownFile>,
     /// For a new file: 0, or its size when the entry says `end` and the file existed when the entry was first seen.
@@ -110,6 +127,9 @@ pub enum FileEvent {
     Opened(Box<OpenedFile>),
     /// There is more to read, perhaps (or less: the reader tells).
     Grew(StreamKey),
+    /// It is shorter than it was when it was last looked at. A reader at 0 cannot see that by itself: the shard reports
+    /// `Truncated` for it. Otherwise as `Grew`.
+    Shrank(StreamKey),
     /// Renamed; its content goes on, read through the same descriptor.
     Moved {
         /// Which.
@@ -128,6 +148,22 @@ pub enum FileEvent {
     },
     /// A file that was leaving is back in its place.
     Back(StreamKey),
+    /// A stream whose shard said `Idle` has something to read again, or is leaving: go on with this descriptor. When the
+    /// reader refuses it, report `Truncated`.
+    Reopened {
+        /// Which.
+        key: StreamKey,
+        /// Open for reading.
+        file: File,
+    },
+    /// Deleted files that are still unread take more of the disk than they may, and this is the oldest: ship what is
+    /// under way, close it, report `GivenUp`.
+    GiveUp {
+        /// Which.
+        key: StreamKey,
+        /// What it had not read when it was last reported.
+        unread: u64,
+    },
     /// Its entry does not want it any more: close it and report `Closed`.
     Dropped(StreamKey),
     /// A path that should be read and cannot. Reported once.
@@ -148,8 +184,42 @@ pub enum FileEvent {
     },
     /// The first look for this entry is over: what was there has been opened. It counts as seen from now on.
     FirstScan(Arc<str>),
+    /// A known file was found to be shipped already, all of it, in another place (a copy, a `.gz`): keep this of it.
+    Recognised(Box<KnownFile>),
+    /// Bytes of a file are nowhere any more: count them.
+    Lost {
+        /// Which.
+        key: StreamKey,
+        /// Its last known path.
+        path: PathBuf,
+        /// Up to where it was shipped.
+        offset: FileOffset,
+        /// Bytes behind `offset` that had been seen. What was written and removed between two looks nobody can count.
+        bytes: u64,
+        /// What happened.
+        cause: LossCause,
+    },
+    /// Nothing has to be kept of this file any more.
+    Forgotten(StreamKey),
     /// Something that people should know.
     Notice(Notice),
+}
+
+/// Why bytes were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LossCause {
+    /// Truncated before it was read to its end, and no copy holds the rest.
+    #[error("it was truncated before it was read to its end, and no copy beside it holds the rest")]
+    Truncated,
+    /// Gone while the agent was stopped.
+    #[error("it is gone, and nothing in its directory holds the rest")]
+    NotFound,
+    /// Deleted and still unread, and the files that are kept open for that took more than `pinned_bytes_max`.
+    #[error("it was deleted before it was read to its end, and deleted files took more than pinned_bytes_max")]
+    GivenUp,
+    /// Appended to and deleted between two looks while it was closed as idle.
+    #[error("it was appended to and deleted while it was closed as idle")]
+    Closed,
 }
 
 /// Something that people should know; shipping goes on.
@@ -163,21 +233,33 @@ pub enum Notice {
         /// Why.
         reason: String,
     },
-    /// A file that was not read to its end when the agent stopped is nowhere in its directory any more.
-    #[error("{} is gone: it was read up to byte {offset} before, and nothing in its directory holds the rest", path.display())]
-    NotFoundAgain {
-        /// Its stream.
-        key: StreamKey,
-        /// Its last known path.
-        path: PathBuf,
-        /// Up to where it was shipped.
-        offset: FileOffset,
-    },
     /// No file can be opened any more: too many are open. Files that were not opened yet wait.
     #[error("too many open files: raise the limit of open files (ulimit -n, LimitNOFILE=); {waiting} files wait")]
     TooManyOpen {
         /// Files that wait.
         waiting: usize,
+    },
+    /// Deleted files that are still unread take most of what they may.
+    #[error(
+        "deleted files that are still unread take {bytes} bytes of the disk: at {bytes_max} the oldest is given up"
+    )]
+    PinnedNearLimit {
+        /// What they take.
+        bytes: u64,
+        /// What they may take.
+        bytes_max: u64,
+    },
+    /// The rest of a file is in an archive that cannot be read from the middle.
+    #[error("the rest of {} behind byte {offset} is in {}", path.display(), archive.display())]
+    RestInArchive {
+        /// Its stream.
+        key: StreamKey,
+        /// Its last known path.
+        path: PathBuf,
+        /// The archive.
+        archive: PathBuf,
+        /// Up to where it was shipped.
+        offset: FileOffset,
     },
     /// A directory could not be listed.
     #[error("while listing {}: {reason}", dir.display())]
@@ -203,11 +285,50 @@ pub enum StreamReport {
         /// What is known of it.
         known: KnownFile,
     },
+    /// Read to its end and closed: say `Reopened` when there is more.
+    Idle {
+        /// Which.
+        key: StreamKey,
+        /// Up to where it was read. Invariant: all of the file when it was closed.
+        position: FileOffset,
+    },
+    /// A file that is `gone` is not read to its end. Said again (about once a second) as long as that is so.
+    Pinned {
+        /// Which.
+        key: StreamKey,
+        /// What it takes on the disk: allocated blocks, in bytes.
+        bytes: u64,
+        /// Its size less the read position.
+        unread: u64,
+    },
+    /// After `GiveUp`: closed.
+    GivenUp {
+        /// What is known of it.
+        known: KnownFile,
+        /// Its size less the mark: what nobody will ever ship.
+        lost_bytes: u64,
+    },
     /// After `Dropped`: closed. Opened again from here if an entry wants it.
     Closed {
         /// What is known of it.
         known: KnownFile,
     },
+}
+
+impl Default for DiscoverOptions {
+    /// Nothing known, everything allowed, kernel events in use.
+    fn default() -> Self {
+        DiscoverOptions {
+            scan_every: Duration::from_secs(10),
+            allow: AllowPaths::all(),
+            known: Vec::new(),
+            entries_seen: BTreeSet::new(),
+            hints: true,
+            copy_hold: Duration::from_secs(5),
+            forget_after: Duration::from_secs(24 * 3600),
+            pinned_bytes_max: 10 << 30,
+        }
+    }
 }
 
 /// How to look.
@@ -223,4 +344,11 @@ pub struct DiscoverOptions {
     pub entries_seen: BTreeSet<Arc<str>>,
     /// Use kernel events. Without, only scans.
     pub hints: bool,
+    /// A new file that begins like one that is being read is held back for so long behind its last change: it may be a
+    /// copy, and the original about to be truncated.
+    pub copy_hold: Duration,
+    /// What is known of a file that is gone from its directory is kept for so long behind its last change.
+    pub forget_after: Duration,
+    /// What deleted files that are still unread may take of the disk, in bytes.
+    pub pinned_bytes_max: u64,
 }

@@ -1,17 +1,21 @@
 //! From a place without a stream to an opened file: is it known, is it a copy, is it new?
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::entry::{Candidate, Entry, State, Stream};
+use super::copies::beginning_of;
+use super::entry::Entry;
 use super::hints::Hints;
-use super::known::{Search, search};
-use super::walk::{Look, Shown, is_link, look};
-use super::{FileEvent, KnownFile, Notice, OpenedFile};
+use super::hunt::{Hunt, Hunted, Rules};
+use super::missed::Departure;
+use super::stream::{Candidate, State, Stream};
+use super::walk::{Look, Shown, is_link};
+use super::{FileEvent, KnownFile, LossCause, Notice, OpenedFile};
 use crate::allow::{AllowPaths, OpenProblem};
 use crate::evidence::Verdict;
 use crate::identity::{FileId, FileKey};
@@ -21,6 +25,8 @@ pub(super) struct Opener<'a> {
     pub(super) allow: &'a AllowPaths,
     pub(super) hints: Option<&'a mut Hints>,
     pub(super) events: &'a mut Vec<FileEvent>,
+    /// How long a file that may be a copy is held back.
+    pub(super) copy_hold: Duration,
 }
 
 /// Whether more can be opened.
@@ -32,24 +38,54 @@ pub(super) enum Pace {
 }
 
 impl Entry {
-    /// Opens at most `files_max` of the backlog.
+    /// Opens at most `files_max` of the backlog. What a search or a comparison is about waits for its end.
     pub(super) fn open_backlog(&mut self, opener: &mut Opener<'_>, files_max: usize) -> Pace {
-        for _ in 0..files_max {
+        let mut waiting = Vec::new();
+        let mut pace = Pace::GoOn;
+        let mut left = files_max;
+        while left > 0 {
             let Some(candidate) = self.backlog.pop_front() else { break };
-            if self.open_one(&candidate, opener) == Pace::OutOfDescriptors {
+            if candidate.found.is_none() && self.is_hunted(&candidate) {
+                waiting.push(candidate);
+                continue;
+            }
+            left -= 1;
+            if let Some(candidate) = self.open_one(candidate, opener) {
                 self.backlog.push_front(candidate);
-                return Pace::OutOfDescriptors;
+                pace = Pace::OutOfDescriptors;
+                break;
             }
         }
-        if self.listed && !self.first_scan_over && !self.backlog.iter().any(|c| c.from_first_listing) {
+        waiting.into_iter().rev().for_each(|candidate| self.backlog.push_front(candidate));
+        if self.listed && !self.first_scan_over && !self.is_first_listing_open() {
             self.first_scan_over = true;
             opener.events.push(FileEvent::FirstScan(self.spec.entry.clone()));
         }
-        Pace::GoOn
+        pace
     }
 
-    /// Searches for known files that no path of a complete listing shows, and puts what is found in front.
-    pub(super) fn search_missing(&mut self, looks: &HashMap<PathBuf, Look>, opener: &mut Opener<'_>) {
+    /// Whether something can be done without waiting for anybody.
+    pub(super) fn has_work(&self) -> bool {
+        !self.hunts.is_empty() || !self.probes.is_empty() || !self.backlog.is_empty() || !self.departed.is_empty()
+    }
+
+    pub(super) fn is_comparing(&self) -> bool {
+        !self.hunts.is_empty() || !self.probes.is_empty()
+    }
+
+    fn is_first_listing_open(&self) -> bool {
+        let probed = self.probes.iter().map(|probe| &probe.candidate);
+        self.backlog.iter().chain(probed).any(|candidate| candidate.from_first_listing)
+    }
+
+    fn is_hunted(&self, candidate: &Candidate) -> bool {
+        self.hunts.iter().any(|hunt| {
+            self.known.get(hunt.id).is_some_and(|known| hunt.is_about(known, &candidate.path, &candidate.shown.place))
+        })
+    }
+
+    /// Searches for known files that no path of a complete listing shows.
+    pub(super) fn search_missing(&mut self, looks: &HashMap<PathBuf, Look>) {
         let mut places: HashMap<u64, Vec<FileKey>> = HashMap::new();
         for look in looks.values() {
             if let Look::File(shown) = look {
@@ -57,79 +93,191 @@ impl Entry {
             }
         }
         for id in self.known.take_missing(&places) {
-            self.search_for(id, false, opener);
+            self.search_for(id, false, Vec::new(), None);
         }
     }
 
     /// A generation ended: its unread rest may be in a copy. What lies at its place is another file.
-    pub(super) fn search_copy(&mut self, known: KnownFile, opener: &mut Opener<'_>) {
+    pub(super) fn search_copy(&mut self, known: KnownFile) {
         let id = known.key.file;
+        let (beginning, size_max) = match self.streams.get_mut(&id) {
+            // Not seen to shrink: nobody knows how long it was when it was truncated.
+            Some(stream) if !stream.shrank => (std::mem::take(&mut stream.beginning), known.offset),
+            Some(stream) => (std::mem::take(&mut stream.beginning), stream.size_max),
+            None => (Vec::new(), known.offset),
+        };
+        self.beginnings.remove(id, &beginning);
         self.keep(known);
-        self.search_for(id, true, opener);
-        // Found: it waits in front of the backlog. Not found: nothing at its old place may be taken for it.
-        if !self.backlog.iter().any(|candidate| candidate.found == Some(id)) {
-            self.known.remove(id);
-        }
+        self.search_for(id, true, beginning, Some(size_max));
     }
 
-    fn search_for(&mut self, id: FileId, by_content_only: bool, opener: &mut Opener<'_>) {
+    fn search_for(&mut self, id: FileId, replaced: bool, beginning: Vec<u8>, size_seen: Option<u64>) {
+        self.known.set_searched(id, true);
         let Some(known) = self.known.get(id) else { return };
         let read = |place: &FileKey| self.has_place(place);
-        let claimed = |place: &FileKey| *place == known.place || self.known.claims(place, Some(id));
+        let claimed = |place: &FileKey| self.known.claims(place, Some(id));
         let meant = |path: &Path| self.spec.patterns.matches(path);
-        let how = Search { allow: opener.allow, by_content_only, read: &read, claimed: &claimed, meant: &meant };
-        let found = search(known, &how);
-        if let Some(path) = found
-            && let Look::File(shown) = look(&path)
-        {
-            self.backlog.retain(|candidate| candidate.shown.place != shown.place);
-            self.backlog.push_front(Candidate { path, shown, from_first_listing: false, found: Some(id) });
-        } else if !by_content_only && known.offset > 0 {
-            opener.events.push(FileEvent::Notice(Notice::NotFoundAgain {
-                key: known.key.clone(),
-                path: known.path.clone(),
-                offset: known.offset,
-            }));
+        let rules = Rules { read: &read, claimed: &claimed, meant: &meant };
+        let size_seen = size_seen.unwrap_or(known.size_seen);
+        self.hunts.push_back(Hunt::new(known, replaced, beginning, size_seen, &rules));
+    }
+
+    /// Goes on with searches, about `budget` bytes.
+    pub(super) fn step_hunts(&mut self, opener: &mut Opener<'_>, budget: &mut u64) {
+        while *budget > 0 {
+            let Some(mut hunt) = self.hunts.pop_front() else { return };
+            let Some(known) = self.known.get(hunt.id) else { continue };
+            match hunt.step(known, opener.allow, budget) {
+                Hunted::Working => self.hunts.push_front(hunt),
+                Hunted::Found { path, shown, packing: Some(_), ends: false } => {
+                    self.depart(&hunt, shown.place.born_ns);
+                    if let Some(known) = self.known.get(hunt.id) {
+                        let (key, old, offset) = (known.key.clone(), known.path.clone(), known.offset);
+                        let notice = Notice::RestInArchive { key, path: old, archive: path, offset };
+                        opener.events.push(FileEvent::Notice(notice));
+                    }
+                }
+                Hunted::Found { path, shown, packing, ends } => {
+                    self.depart(&hunt, shown.place.born_ns);
+                    let elsewhere = known_elsewhere(self.known.get(hunt.id), &shown);
+                    if ends && elsewhere {
+                        self.is_shipped_at(hunt.id, &path, &shown, opener);
+                    } else {
+                        self.backlog.retain(|candidate| candidate.shown.place != shown.place);
+                        self.held.retain(|held| held.candidate.shown.place != shown.place);
+                        let found = Some(hunt.id);
+                        self.backlog.push_front(Candidate { found, packing, ..Candidate::new(path, shown) });
+                    }
+                }
+                Hunted::Nothing => self.give_up(&hunt, opener),
+            }
         }
     }
 
-    fn open_one(&mut self, candidate: &Candidate, opener: &mut Opener<'_>) -> Pace {
+    /// The known file left its place while nobody looked: generations behind it may have come and gone as well.
+    fn depart(&mut self, hunt: &Hunt, copy_born_ns: Option<i64>) {
+        let Some(known) = self.known.get(hunt.id) else { return };
+        if known.finished || known.path != known.home {
+            return;
+        }
+        let seat: Arc<Path> = Arc::from(known.home.as_path());
+        let seen_ns = i128::from(known.updated_ms) * 1_000_000;
+        // A truncated file keeps its birth: what was copied before is told by its copy.
+        let born_ns = if hunt.replaced { copy_born_ns.or(known.place.born_ns) } else { known.place.born_ns };
+        self.departed.push(Departure::new(seat, born_ns, seen_ns));
+    }
+
+    /// Nothing holds the rest of a known file.
+    fn give_up(&mut self, hunt: &Hunt, opener: &mut Opener<'_>) {
+        self.depart(hunt, None);
+        let Some(known) = self.known.get(hunt.id) else { return };
+        let bytes = hunt.size_seen.saturating_sub(known.offset);
+        // Of a file that was read to the last byte that anybody saw, nothing is known to be missing.
+        if bytes > 0 || (!hunt.replaced && known.offset > 0) {
+            let cause = if hunt.replaced { LossCause::Truncated } else { LossCause::NotFound };
+            let (key, path, offset) = (known.key.clone(), known.path.clone(), known.offset);
+            opener.events.push(FileEvent::Lost { key, path, offset, bytes, cause });
+        }
+        if hunt.replaced {
+            // Nothing at its old place may be taken for it.
+            if let Some(known) = self.known.remove(hunt.id) {
+                opener.events.push(FileEvent::Forgotten(known.key));
+            }
+        }
+    }
+
+    /// The shard of a stream closed it at the end of its file.
+    pub(super) fn close_idle(&mut self, id: FileId, position: u64) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.closed = Some(position);
+        // It grew, or left, before its shard heard of it.
+        if stream.seen.0 != position || stream.state != State::InPlace {
+            self.to_reopen.insert(id);
+        }
+    }
+
+    /// Opens streams that were closed as idle and have something to read.
+    pub(super) fn reopen_closed(&mut self, opener: &mut Opener<'_>) {
+        for id in std::mem::take(&mut self.to_reopen) {
+            let key = self.key(id);
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
+            let Some(position) = stream.closed else { continue };
+            match opener.allow.open(&stream.path) {
+                Ok(file) if file.metadata().is_ok_and(|now| FileKey::of(&now) == stream.place) => {
+                    stream.closed = None;
+                    opener.events.push(FileEvent::Reopened { key, file });
+                }
+                // Its path shows something else: the next look tells where it went.
+                Ok(_) | Err(OpenProblem::NotFound | OpenProblem::DanglingLink) => {
+                    let bytes = stream.seen.0.saturating_sub(position);
+                    if stream.state == (State::Leaving { gone: true }) && bytes > 0 {
+                        stream.closed = Some(stream.seen.0); // said once
+                        let (path, offset, cause) = (stream.path.to_path_buf(), position, LossCause::Closed);
+                        opener.events.push(FileEvent::Lost { key, path, offset, bytes, cause });
+                    }
+                }
+                Err(_) => drop(self.to_reopen.insert(id)), // tried again at the next look
+            }
+        }
+    }
+
+    /// Forgets files that changed last before `before_ms` and are gone from their directories.
+    pub(super) fn forget_vanished(&mut self, before_ms: i64, events: &mut Vec<FileEvent>) {
+        let searched = self.hunts.iter().map(|hunt| hunt.id);
+        let busy: BTreeSet<FileId> =
+            searched.chain(self.backlog.iter().filter_map(|candidate| candidate.found)).collect();
+        let gone = self.known.take_vanished(before_ms, &|id| busy.contains(&id));
+        events.extend(gone.into_iter().map(|known| FileEvent::Forgotten(known.key)));
+    }
+
+    /// Some: no descriptor is left.
+    fn open_one(&mut self, candidate: Candidate, opener: &mut Opener<'_>) -> Option<Candidate> {
         let opened = opener.allow.open(&candidate.path).and_then(|file| {
             let shown = Shown::of(&file.metadata().map_err(OpenProblem::Io)?);
             Ok((file, shown))
         });
-        let outcome = match opened {
-            Ok((_, shown)) if self.has_place(&shown.place) => Ok(()),
-            Ok((file, shown)) => {
-                self.heal(&candidate.path, opener.events);
-                self.recognise(candidate, file, shown, opener).map_err(OpenProblem::Io)
-            }
-            Err(problem) => Err(problem),
+        let opened = match (&candidate.file, opened) {
+            (Some(kept), Ok((_, shown))) if shown.place != candidate.shown.place => reopened(kept),
+            (Some(kept), Err(OpenProblem::NotFound | OpenProblem::DanglingLink)) => reopened(kept),
+            (_, opened) => opened,
         };
-        match outcome {
-            Ok(()) | Err(OpenProblem::NotFound) => Pace::GoOn,
-            Err(problem) if is_out_of_descriptors(&problem) => Pace::OutOfDescriptors,
-            Err(problem) => {
-                self.trouble(&candidate.path, problem, opener.events);
-                Pace::GoOn
+        let path = candidate.path.clone();
+        let problem = match opened {
+            Ok((_, shown)) if self.has_place(&shown.place) => return None,
+            Ok((file, shown)) => {
+                self.heal(&path, opener.events);
+                match self.recognise(candidate, file, shown, opener) {
+                    Ok(()) => return None,
+                    Err(error) => OpenProblem::Io(error),
+                }
             }
-        }
+            Err(OpenProblem::NotFound) => {
+                // What was found here went again: search once more.
+                if let Some(id) = candidate.found {
+                    self.known.set_searched(id, false);
+                }
+                return None;
+            }
+            Err(problem) if is_out_of_descriptors(&problem) => return Some(candidate),
+            Err(problem) => problem,
+        };
+        self.trouble(&path, problem, opener.events);
+        None
     }
 
     fn recognise(
         &mut self,
-        candidate: &Candidate,
+        mut candidate: Candidate,
         file: File,
         shown: Shown,
         opener: &mut Opener<'_>,
     ) -> std::io::Result<()> {
         if let Some(id) = candidate.found {
             let Some(known) = self.known.get(id) else { return Ok(()) };
-            let same = shown.size >= known.offset && known.evidence.check(&file)? == Verdict::Same;
-            if same && shown.size == known.offset && known.place != shown.place {
-                self.known.remove(id); // a copy, and nothing in it is unread
-            } else if same {
-                self.open_known(id, candidate, file, shown, opener);
+            let same = candidate.packing.is_some()
+                || (shown.size >= known.offset && known.evidence.check(&file)? == Verdict::Same);
+            if same {
+                self.open_known(id, &candidate, file, shown, opener);
             }
             return Ok(());
         }
@@ -138,40 +286,30 @@ impl Entry {
             if known.finished && known.offset == shown.size {
                 self.known.set_compared(id, &shown);
             } else {
-                self.open_known(id, candidate, file, shown, opener);
+                self.open_known(id, &candidate, file, shown, opener);
             }
             return Ok(());
         }
         // What was known to lie here lies here no more: its unread rest may be in a copy, and goes first.
-        for id in self.known.take_replaced(&shown.place) {
-            self.search_for(id, true, opener);
-            if let Some(copy) = self.backlog.pop_front_if(|candidate| candidate.found == Some(id)) {
-                self.open_one(&copy, opener);
-            }
-        }
-        if self.known.is_copy_of_finished(&file, &candidate.path, &shown)? {
+        let replaced = self.known.take_replaced(&shown.place);
+        if !replaced.is_empty() {
+            replaced.into_iter().for_each(|id| self.search_for(id, true, Vec::new(), None));
+            candidate.file = Some(Arc::new(file));
+            self.backlog.push_front(Candidate { shown, ..candidate });
             return Ok(());
         }
-        self.open_new(candidate, file, shown, opener)
+        let Some(candidate) = self.probe(candidate, &file, &shown)? else { return Ok(()) };
+        let Some(candidate) = self.hold(candidate, &file, &shown, opener)? else { return Ok(()) };
+        self.open_new(&candidate, file, shown, opener)
     }
 
     fn open_known(&mut self, id: FileId, candidate: &Candidate, file: File, shown: Shown, opener: &mut Opener<'_>) {
         let Some(known) = self.known.remove(id) else { return };
         // A finished file that grows again has settled where it is now; any other belongs where it was first seen.
         let seat = if known.finished { candidate.path.clone() } else { known.home.clone() };
-        let leaving = seat != candidate.path;
         let home = known.home.clone();
         let start = known.offset;
-        let opened = (file, home, Some(known), start);
-        self.open_as(id, candidate, shown, seat, opened, opener);
-        if leaving {
-            self.departures += 1;
-            if let Some(stream) = self.streams.get_mut(&id) {
-                stream.state = State::Leaving { gone: false };
-                stream.left = self.departures;
-            }
-            opener.events.push(FileEvent::Leaving { key: self.key(id), gone: false });
-        }
+        self.open_as(id, candidate, shown, seat, (file, home, Some(known), start), opener);
     }
 
     fn open_new(
@@ -185,8 +323,8 @@ impl Entry {
         let at_end = self.start_at_end && candidate.from_first_listing && shown.place == candidate.shown.place;
         // Shorter than when it was listed: it was truncated since, and everything in it is new.
         let start = if at_end && shown.size >= candidate.shown.size { candidate.shown.size } else { 0 };
-        let opened = (file, candidate.path.clone(), None, start);
-        self.open_as(id, candidate, shown, candidate.path.clone(), opened, opener);
+        let seat = candidate.seat.as_deref().unwrap_or(&candidate.path).to_owned();
+        self.open_as(id, candidate, shown, seat.clone(), (file, seat, None, start), opener);
         Ok(())
     }
 
@@ -199,7 +337,8 @@ impl Entry {
         (file, home, known, start): (File, PathBuf, Option<KnownFile>, u64),
         opener: &mut Opener<'_>,
     ) {
-        let predecessor = if seat == candidate.path { self.predecessor(&candidate.path) } else { None };
+        let leaving = seat != candidate.path;
+        let predecessor = if !leaving || known.is_none() { self.predecessor(&seat) } else { None };
         let link = is_link(&candidate.path);
         if link
             && let Some(hints) = &mut opener.hints
@@ -207,16 +346,21 @@ impl Entry {
         {
             opener.events.push(FileEvent::Notice(notice));
         }
-        let path: Arc<Path> = Arc::from(candidate.path.as_path());
-        let seen = (shown.size, shown.modified_ns);
+        self.departures += u64::from(leaving);
         let stream = Stream {
             place: shown.place,
-            path,
+            path: Arc::from(candidate.path.as_path()),
             seat: Arc::from(seat),
-            seen,
-            state: State::InPlace,
-            left: 0,
+            seen: (shown.size, shown.modified_ns),
+            seen_ns: self.looked_ns,
+            // What cannot be read now is not compared with copies: then they are read.
+            beginning: beginning_of(&file, candidate.packing).unwrap_or_default(),
+            shrank: false,
+            size_max: shown.size,
+            state: if leaving { State::Leaving { gone: false } } else { State::InPlace },
+            left: self.departures,
             round: 0,
+            closed: None,
             link,
         };
         self.insert(id, stream);
@@ -226,11 +370,26 @@ impl Entry {
             path: candidate.path.clone(),
             home,
             file,
+            packing: candidate.packing,
             known,
             start,
             predecessor,
         })));
+        if leaving {
+            opener.events.push(FileEvent::Leaving { key: self.key(id), gone: false });
+        }
     }
+}
+
+/// Whether what was found does not lie where the file was known to lie.
+fn known_elsewhere(known: Option<&KnownFile>, shown: &Shown) -> bool {
+    known.is_some_and(|known| known.place != shown.place && !known.place.same_but_device(&shown.place))
+}
+
+fn reopened(kept: &File) -> Result<(File, Shown), OpenProblem> {
+    let file = kept.try_clone().map_err(OpenProblem::Io)?;
+    let shown = Shown::of(&file.metadata().map_err(OpenProblem::Io)?);
+    Ok((file, shown))
 }
 
 fn is_out_of_descriptors(problem: &OpenProblem) -> bool {

@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tailmill_tail::{
-    AllowPaths, BatchLimits, BufferPool, DiscoverOptions, Discovery, FileEvent, FileId, Framing, KnownFile, Notice,
+    AllowPaths, BatchLimits, BufferPool, DiscoverOptions, Discovery, FileEvent, FileId, Framing, KnownFile, LossCause,
     OpenProblem, OpenedFile, PathPatterns, Read, Reader, StartAt, StreamKey, StreamReport, WatchSpec,
 };
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A stream as the shard sees it.
 pub struct Stream {
@@ -37,6 +39,12 @@ pub struct World {
     allow: AllowPaths,
     pub specs: Vec<WatchSpec>,
     hints: bool,
+    /// How long files that may be copies are held back.
+    pub copy_hold: Duration,
+    pub forget_after: Duration,
+    pub lost_bytes: u64,
+    /// The clock is so far ahead.
+    pub ahead: Duration,
 }
 
 pub fn strings(texts: &[&str]) -> Vec<String> {
@@ -51,7 +59,7 @@ impl World {
     pub fn with(patterns: &[&str], exclude: &[&str], start: StartAt, hints: bool) -> World {
         let dir = tempfile::tempdir().unwrap();
         let mut world = World {
-            discovery: discovery(AllowPaths::all(), vec![], BTreeSet::new(), hints),
+            discovery: discovery(AllowPaths::all(), vec![], BTreeSet::new(), hints, Duration::ZERO, DAY),
             dir,
             streams: BTreeMap::new(),
             names: vec![],
@@ -61,6 +69,10 @@ impl World {
             allow: AllowPaths::all(),
             specs: vec![],
             hints,
+            copy_hold: Duration::ZERO,
+            forget_after: DAY,
+            lost_bytes: 0,
+            ahead: Duration::ZERO,
         };
         let spec = world.spec("e", patterns, exclude, start);
         world.set_specs(vec![spec]);
@@ -71,7 +83,14 @@ impl World {
         let include: Vec<String> =
             patterns.iter().map(|pattern| format!("{}/{pattern}", self.dir.path().display())).collect();
         let patterns = Arc::new(PathPatterns::new(&include, &strings(exclude)).unwrap());
-        WatchSpec { entry: entry.into(), patterns, start, finish_after: Duration::ZERO }
+        WatchSpec {
+            entry: entry.into(),
+            patterns,
+            start,
+            finish_after: Duration::ZERO,
+            ignore_older: None,
+            close_idle: None,
+        }
     }
 
     pub fn set_specs(&mut self, specs: Vec<WatchSpec>) {
@@ -93,6 +112,19 @@ impl World {
         file.write_all(text.as_bytes()).unwrap();
     }
 
+    /// Compresses a file; the original stays. `to` ends with how.
+    pub fn pack(&self, from: &str, to: &str) {
+        let content = fs::read(self.path(from)).unwrap();
+        let packed = if to.ends_with(".zst") {
+            zstd::encode_all(&content[..], 1).unwrap()
+        } else {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(&content).unwrap();
+            encoder.finish().unwrap()
+        };
+        fs::write(self.path(to), packed).unwrap();
+    }
+
     pub fn rename(&self, from: &str, to: &str) {
         fs::rename(self.path(from), self.path(to)).unwrap();
     }
@@ -109,7 +141,7 @@ impl World {
     }
 
     pub fn scan(&mut self) -> Vec<String> {
-        let events = self.discovery.scan_now();
+        let events = self.discovery.scan_at(Instant::now() + self.ahead);
         self.take(events)
     }
 
@@ -152,6 +184,49 @@ impl World {
                 self.record(&key, false);
                 sentence
             }
+            FileEvent::Shrank(key) => {
+                let sentence = format!("{} shrank", self.name(key.file));
+                let unread = |stream: &Stream| stream.reader.as_ref().is_some_and(|reader| reader.position() == 0);
+                if self.streams.get(&key).is_some_and(unread) {
+                    let known = self.end(&key, false);
+                    self.discovery.report(StreamReport::Truncated { known });
+                }
+                sentence
+            }
+            FileEvent::Recognised(known) => {
+                let name = self.name(known.key.file);
+                let sentence = format!("{name} shipped already as {}", self.short(&known.path));
+                self.records.retain(|other| other.key != known.key);
+                self.records.push(*known);
+                sentence
+            }
+            FileEvent::Lost { key, offset, bytes, cause, .. } => {
+                self.lost_bytes += bytes;
+                let name = self.name(key.file);
+                match cause {
+                    LossCause::NotFound if bytes == 0 => format!("{name} not found again, read up to {offset}"),
+                    _ => format!("{name} lost {bytes} bytes behind {offset}"),
+                }
+            }
+            FileEvent::Reopened { key, file } => {
+                let reader = self.streams.get_mut(&key).unwrap().reader.as_mut().unwrap();
+                let refused = reader.reopen(file).is_err();
+                if refused {
+                    let known = self.end(&key, false);
+                    self.discovery.report(StreamReport::Truncated { known });
+                }
+                format!("{} reopened{}", self.name(key.file), if refused { " in vain" } else { "" })
+            }
+            FileEvent::GiveUp { key, unread } => {
+                let known = self.end(&key, true);
+                let lost_bytes = unread;
+                self.discovery.report(StreamReport::GivenUp { known, lost_bytes });
+                format!("{} to be given up", self.name(key.file))
+            }
+            FileEvent::Forgotten(key) => {
+                self.records.retain(|known| known.key != key);
+                format!("{} forgotten", self.name(key.file))
+            }
             FileEvent::Grew(key) => format!("{} grew", self.name(key.file)),
             FileEvent::Moved { key, to } => {
                 self.streams.get_mut(&key).unwrap().path = to.clone();
@@ -177,9 +252,6 @@ impl World {
             FileEvent::FirstScan(entry) => {
                 self.entries_seen.insert(entry.clone());
                 format!("{entry} seen")
-            }
-            FileEvent::Notice(Notice::NotFoundAgain { key, offset, .. }) => {
-                format!("{} not found again, read up to {offset}", self.name(key.file))
             }
             FileEvent::Notice(notice) => notice.to_string(),
         }
@@ -270,6 +342,8 @@ impl World {
             path: stream.path.clone(),
             home: stream.opened.home.clone(),
             finished,
+            size_seen: reader.size().unwrap_or(0),
+            updated_ms: now_ms(),
         }
     }
 
@@ -279,6 +353,15 @@ impl World {
         let known = self.end(&key, true);
         self.discovery.report(StreamReport::Finished { known });
         lines
+    }
+
+    /// Closes an idle stream's file.
+    pub fn idle(&mut self, name: char) {
+        let key = self.key(name);
+        let reader = self.streams.get_mut(&key).unwrap().reader.as_mut().unwrap();
+        reader.close();
+        let position = reader.position();
+        self.discovery.report(StreamReport::Idle { key, position });
     }
 
     pub fn close(&mut self, name: char) {
@@ -301,7 +384,14 @@ impl World {
     }
 
     pub fn start(&mut self) {
-        self.discovery = discovery(self.allow.clone(), self.records.clone(), self.entries_seen.clone(), self.hints);
+        self.discovery = discovery(
+            self.allow.clone(),
+            self.records.clone(),
+            self.entries_seen.clone(),
+            self.hints,
+            self.copy_hold,
+            self.forget_after,
+        );
         self.discovery.set_specs(self.specs.clone());
     }
 
@@ -329,6 +419,20 @@ impl World {
     }
 }
 
-fn discovery(allow: AllowPaths, known: Vec<KnownFile>, entries_seen: BTreeSet<Arc<str>>, hints: bool) -> Discovery {
-    Discovery::new(DiscoverOptions { scan_every: Duration::from_secs(3600), allow, known, entries_seen, hints })
+fn now_ms() -> i64 {
+    let age = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(age.as_millis()).unwrap()
+}
+
+fn discovery(
+    allow: AllowPaths,
+    known: Vec<KnownFile>,
+    entries_seen: BTreeSet<Arc<str>>,
+    hints: bool,
+    copy_hold: Duration,
+    forget_after: Duration,
+) -> Discovery {
+    let scan_every = Duration::from_secs(3600);
+    let limits = DiscoverOptions { forget_after, pinned_bytes_max: 1000, ..DiscoverOptions::default() };
+    Discovery::new(DiscoverOptions { scan_every, allow, known, entries_seen, hints, copy_hold, ..limits })
 }

@@ -1,0 +1,217 @@
+//! The search for the file behind a mark.
+//!
+//! In: what is known of a file that was not read to its end, and whose place shows another file or none. Out: the file in
+//! its directories that holds everything that was read of it (itself under another name, a copy, a compressed copy), or
+//! that there is none. Files are compared in slices: a huge copy holds nothing up.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::KnownFile;
+use super::walk::{Look, Shown, look};
+use crate::allow::AllowPaths;
+use crate::compare::{Compared, Comparison};
+use crate::evidence::{FINGERPRINT_BYTES, Verdict};
+use crate::identity::{FileId, FileKey};
+use crate::packed::Packing;
+
+/// Content proves nothing unless at least so much of it is known: many logs begin with the same few lines.
+pub(super) const PROOF_BYTES_MIN: u64 = FINGERPRINT_BYTES as u64;
+/// When a file is searched by its content, at most so many files are compared, the ones written last first.
+const SEARCH_FILES_MAX: usize = 1000;
+/// What opening a file counts for in a budget of bytes.
+pub(super) const OPEN_COST_BYTES: u64 = 16 * 1024;
+
+/// One search.
+#[derive(Debug)]
+pub(super) struct Hunt {
+    pub(super) id: FileId,
+    /// What lies at its place is another file.
+    pub(super) replaced: bool,
+    /// First bytes that were seen of it, for a file of which nothing was read.
+    beginning: Vec<u8>,
+    /// The largest size that was seen of it.
+    pub(super) size_seen: u64,
+    spots: VecDeque<Spot>,
+    now: Option<(Spot, Option<Packing>, Box<Comparison>)>,
+}
+
+/// A file that may be the one.
+#[derive(Debug)]
+struct Spot {
+    path: PathBuf,
+    shown: Shown,
+    proof: Proof,
+}
+
+/// What has to be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    /// It lies where the file lay, and was born when it was: a glance is enough.
+    Glance,
+    /// It would be read under its name anyway, from its beginning: in doubt that is what happens.
+    Certain,
+    /// Nobody would read it otherwise: in doubt its rest is read.
+    Likely,
+}
+
+/// Where to search, and what is not to be found.
+pub(super) struct Rules<'a> {
+    /// Whether a stream reads what lies there.
+    pub(super) read: &'a dyn Fn(&FileKey) -> bool,
+    /// Whether another known file may lie there.
+    pub(super) claimed: &'a dyn Fn(&FileKey) -> bool,
+    /// Whether a file would be read under this path anyway.
+    pub(super) meant: &'a dyn Fn(&Path) -> bool,
+}
+
+/// What a slice of a search came to.
+#[derive(Debug)]
+pub(super) enum Hunted {
+    Working,
+    Found {
+        path: PathBuf,
+        shown: Shown,
+        packing: Option<Packing>,
+        /// Nothing in it is unread.
+        ends: bool,
+    },
+    Nothing,
+}
+
+impl Hunt {
+    /// Lists the directories of `known`. `replaced`: only a copy is wanted.
+    pub(super) fn new(
+        known: &KnownFile,
+        replaced: bool,
+        beginning: Vec<u8>,
+        size_seen: u64,
+        rules: &Rules<'_>,
+    ) -> Hunt {
+        let dirs: BTreeSet<&Path> = [&known.path, &known.home].into_iter().filter_map(|path| path.parent()).collect();
+        let mut files: Vec<(PathBuf, Shown)> = dirs.iter().flat_map(|dir| files_in(dir)).collect();
+        files.sort_by(|(a, one), (b, other)| (other.modified_ns, a).cmp(&(one.modified_ns, b)));
+        let mut spots = VecDeque::new();
+        for (path, shown) in files {
+            if (rules.read)(&shown.place) {
+                continue;
+            }
+            let same = !replaced && may_lie_at(known, &shown.place);
+            let proof = match (rules.meant)(&path) {
+                _ if same && shown.place.same_but_device(&known.place) => Proof::Glance,
+                _ if same => Proof::Certain, // its inode number may belong to anything by now
+                true => Proof::Certain,
+                false => Proof::Likely,
+            };
+            let claimed = shown.place == known.place || (rules.claimed)(&shown.place);
+            let too_small = shown.size < known.offset && !Packing::is_named(&path);
+            let enough = proof == Proof::Glance || known.evidence.at >= PROOF_BYTES_MIN;
+            if same && !too_small && enough {
+                spots.push_front(Spot { path, shown, proof });
+            } else if !same && !claimed && !too_small && is_enough(known, &path, proof, &beginning) {
+                spots.push_back(Spot { path, shown, proof });
+            }
+        }
+        spots.truncate(SEARCH_FILES_MAX);
+        Hunt { id: known.key.file, replaced, beginning, size_seen, spots, now: None }
+    }
+
+    /// Whether a file must not be opened before this search is over: it may be what is searched for, or the successor
+    /// of it.
+    pub(super) fn is_about(&self, known: &KnownFile, path: &Path, place: &FileKey) -> bool {
+        let now = self.now.iter().map(|(spot, ..)| spot);
+        path == known.home || path == known.path || self.spots.iter().chain(now).any(|spot| spot.shown.place == *place)
+    }
+
+    /// Compares about `budget` bytes more.
+    pub(super) fn step(&mut self, known: &KnownFile, allow: &AllowPaths, budget: &mut u64) -> Hunted {
+        loop {
+            let Some((spot, packing, mut comparison)) = self.now.take() else {
+                let Some(spot) = self.spots.pop_front() else { return Hunted::Nothing };
+                if *budget == 0 {
+                    self.spots.push_front(spot);
+                    return Hunted::Working;
+                }
+                *budget = budget.saturating_sub(OPEN_COST_BYTES);
+                // What cannot be opened or read now is not it; nothing is lost but what could not be read anyway.
+                match self.begin(known, &spot, allow) {
+                    Ok(Begun::Compare(packing, comparison)) => self.now = Some((spot, packing, comparison)),
+                    Ok(Begun::Found { ends }) => {
+                        return Hunted::Found { path: spot.path, shown: spot.shown, packing: None, ends };
+                    }
+                    Ok(Begun::Other) | Err(_) => {}
+                }
+                continue;
+            };
+            match comparison.step(budget) {
+                Ok(Compared::Working) => {
+                    self.now = Some((spot, packing, comparison));
+                    return Hunted::Working;
+                }
+                Ok(Compared::Same { monotonous, ends }) if !(monotonous && spot.proof == Proof::Certain) => {
+                    return Hunted::Found { path: spot.path, shown: spot.shown, packing, ends };
+                }
+                Ok(Compared::Same { .. } | Compared::Different) | Err(_) => {}
+            }
+        }
+    }
+
+    fn begin(&self, known: &KnownFile, spot: &Spot, allow: &AllowPaths) -> io::Result<Begun> {
+        let file = allow.open(&spot.path).map_err(io::Error::other)?;
+        let metadata = file.metadata()?;
+        if FileKey::of(&metadata) != spot.shown.place {
+            return Ok(Begun::Other);
+        }
+        if spot.proof == Proof::Glance {
+            let same = metadata.len() >= known.offset && known.evidence.check(&file)? == Verdict::Same;
+            // Its own place: even when nothing is unread now, more may come.
+            return Ok(if same { Begun::Found { ends: false } } else { Begun::Other });
+        }
+        let packing = Packing::of(&file)?;
+        let comparison = Comparison::new(file, packing, &known.evidence, known.offset, &self.beginning)?;
+        Ok(Begun::Compare(packing, Box::new(comparison)))
+    }
+}
+
+enum Begun {
+    Compare(Option<Packing>, Box<Comparison>),
+    Found { ends: bool },
+    Other,
+}
+
+/// Whether so much is known of the file that a comparison can tell enough. A few bytes do in a file that is named after
+/// it (`app.log.1` after `app.log`), when nobody would read it otherwise: nothing else with the same beginning must be
+/// shipped.
+fn is_enough(known: &KnownFile, path: &Path, proof: Proof, beginning: &[u8]) -> bool {
+    let named_after = is_named_after(path, &known.home) || is_named_after(path, &known.path);
+    let some = known.evidence.at > 0 || !beginning.is_empty();
+    known.evidence.at >= PROOF_BYTES_MIN || (proof == Proof::Likely && named_after && some)
+}
+
+/// Whether the file's name begins with the other's, or with its stem (`app-20240101.log` after `app.log`).
+pub(super) fn is_named_after(path: &Path, other: &Path) -> bool {
+    let (Some(name), Some(own)) = (path.file_name(), other.file_name()) else { return false };
+    let stem = other.file_stem().filter(|stem| *stem != own);
+    name.as_bytes().starts_with(own.as_bytes())
+        || stem.is_some_and(|stem| {
+            let rest = name.as_bytes().strip_prefix(stem.as_bytes());
+            rest.is_some_and(|rest| matches!(rest.first(), Some(b'-' | b'.' | b'_')))
+        })
+}
+
+/// The regular files in a directory, links not followed.
+pub(super) fn files_in(dir: &Path) -> Vec<(PathBuf, Shown)> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let paths = entries.filter_map(Result::ok).filter(|e| e.file_type().is_ok_and(|kind| kind.is_file()));
+    let looks = paths.map(|entry| entry.path()).map(|path| (look(&path), path));
+    looks.filter_map(|(look, path)| if let Look::File(shown) = look { Some((path, shown)) } else { None }).collect()
+}
+
+/// Whether a file at `place` may be the known one, content to be compared.
+pub(super) fn may_lie_at(known: &KnownFile, place: &FileKey) -> bool {
+    let unborn = known.place.born_ns.is_none() || place.born_ns.is_none();
+    known.place == *place || known.place.same_but_device(place) || (known.place.inode == place.inode && unborn)
+}
