@@ -4,6 +4,7 @@
 use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
@@ -12,11 +13,17 @@ use crate::kafka::Kafka;
 use crate::process::{Process, last_lines};
 use crate::{scratch, wait};
 
+/// Of a status with hundreds of streams.
+const REPORTED_BYTES_MAX: usize = 8_000;
+
 /// An agent's home, and the agent while it runs. Dropping it kills it; a test that fails prints its last words.
 pub struct Agent {
     home: tempfile::TempDir,
     admin: u16,
     settings: BTreeMap<String, BTreeMap<String, Value>>,
+    environment: BTreeMap<String, OsString>,
+    /// A command that runs the agent's command line, which is added to it.
+    wrapper: Vec<OsString>,
     running: Option<Process>,
 }
 
@@ -24,7 +31,9 @@ impl Agent {
     /// A home with entries and modules from directories, shipping to this broker. Not started yet.
     pub fn new(kafka: &Kafka) -> Agent {
         let home = scratch::dir("agent");
-        let mut agent = Agent { home, admin: scratch::port(), settings: BTreeMap::new(), running: None };
+        let (settings, environment) = (BTreeMap::new(), BTreeMap::new());
+        let mut agent =
+            Agent { home, admin: scratch::port(), settings, environment, wrapper: Vec::new(), running: None };
         for dir in ["entries.d", "modules", "logs"] {
             std::fs::create_dir(agent.path(dir)).expect("a directory can be made");
         }
@@ -50,6 +59,30 @@ impl Agent {
             keys.remove(key);
         }
         self
+    }
+
+    /// A variable of its environment. Takes effect at the next start.
+    pub fn variable(&mut self, name: &str, value: impl Into<OsString>) -> &mut Agent {
+        self.environment.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Its state directory is a file system of its own, of so many bytes, seen by it alone and gone with it.
+    pub fn small_state_disk(&mut self, bytes: u64) -> &mut Agent {
+        // Who is not root may mount in a user namespace of its own.
+        let flags = if rustix::process::getuid().is_root() { "-m" } else { "-rm" };
+        let script = format!("mount -t tmpfs -o size={bytes} tmpfs \"$1\" && shift && exec \"$@\"");
+        let state = self.path("state");
+        std::fs::create_dir_all(&state).expect("a directory can be made");
+        let words = ["unshare", flags, "sh", "-c", &script, "sh"].map(OsString::from);
+        self.wrapper = words.into_iter().chain([state.into_os_string()]).collect();
+        self
+    }
+
+    /// A path as the running agent sees it, through its own mounts.
+    pub fn seen_inside(&self, path: &Path) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.process().pid()));
+        root.join(path.strip_prefix("/").expect("paths are absolute"))
     }
 
     /// A path inside its home.
@@ -186,7 +219,11 @@ impl Agent {
 
     /// Its last words and its status, for a failure's report.
     pub fn report(&self) -> String {
-        let status = self.get("/status").map_or_else(|| "no answer".to_owned(), |(_, body)| body);
+        let mut status = self.get("/status").map_or_else(|| "no answer".to_owned(), |(_, body)| body);
+        if status.len() > REPORTED_BYTES_MAX {
+            status.truncate(status.floor_char_boundary(REPORTED_BYTES_MAX));
+            status.push_str(" …");
+        }
         format!("-- /status: {status}\n{}", last_lines(&self.log_path(), 40))
     }
 
@@ -197,8 +234,10 @@ impl Agent {
     fn command<const N: usize>(&self, arguments: [&str; N]) -> Command {
         let config = self.path("tailmill.toml");
         std::fs::write(&config, self.toml()).expect("the settings can be written");
-        let mut command = Command::new(tailmill());
-        command.args(arguments).arg("--config").arg(config);
+        let program = tailmill().into_os_string();
+        let words: Vec<&OsString> = self.wrapper.iter().chain([&program]).collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).args(arguments).arg("--config").arg(config).envs(&self.environment);
         for (name, _) in std::env::vars_os() {
             // The harness's own variables are not settings of the agent.
             if name.to_string_lossy().starts_with("TAILMILL_") {

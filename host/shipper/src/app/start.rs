@@ -126,9 +126,9 @@ pub fn start(settings: Arc<Settings>, source: PlanSource, board: Board) -> Resul
     let (commits, commit_messages) = unbounded();
     let committer = {
         // Shards keep the pace; a quarter of it is enough to put what several of them say into one commit.
-        let (board, every) = (board.clone(), settings.limits.checkpoint_every / 4);
+        let (board, every, mut told) = (board.clone(), settings.limits.checkpoint_every / 4, false);
         spawn("commit", move || {
-            Committer::new(store, every, move |health| show_store(&board, health)).run(commit_messages)
+            Committer::new(store, every, move |health| show_store(&board, health, &mut told)).run(commit_messages)
         })?
     };
     let clusters = start_clusters(&settings, &stop_helpers, &mut helpers)?;
@@ -326,13 +326,22 @@ fn start_control(
     Ok(admin)
 }
 
-/// Marks that wait are loud; shipping goes on.
-fn show_store(board: &Board, health: StoreHealth) {
+/// Marks that wait are loud; shipping goes on. The log says it when it begins and when it is over.
+fn show_store(board: &Board, health: StoreHealth, told: &mut bool) {
     match health.trouble {
         Some(trouble) => {
-            board.trouble(Part::Store, 0, format!("{trouble}; {} marks wait, shipping goes on", health.waiting))
+            let message = format!("{trouble}; {} marks wait", health.waiting);
+            if !std::mem::replace(told, true) {
+                tracing::error!("state store: {message}");
+            }
+            board.trouble(Part::Store, 0, message);
         }
-        None => board.well(Part::Store, 0),
+        None => {
+            if std::mem::take(told) {
+                tracing::info!("state store: marks are saved again");
+            }
+            board.well(Part::Store, 0);
+        }
     }
 }
 
