@@ -158,30 +158,29 @@ impl Backlog {
             let skip = usize::try_from(seq.saturating_sub(kept.first)).unwrap_or(usize::MAX);
             kept.set.sources.get(skip..).unwrap_or(&[]).iter().copied().min()
         };
-        if self.is_rising() {
+        if self.is_rising(&mut 0) {
             return self.lines().find_map(from_here);
         }
         self.lines().filter_map(from_here).min()
     }
 
-    /// Whether file offsets rise with sequence numbers.
-    pub(super) fn is_rising(&self) -> bool {
-        let mut last = 0;
+    /// Whether file offsets rise with sequence numbers, from `last` on. If so, `last` becomes the newest one.
+    pub(super) fn is_rising(&self, last: &mut FileOffset) -> bool {
         self.lines().all(|kept| {
-            let follows = kept.rising && kept.set.sources.first().is_none_or(|first| *first >= last);
-            last = kept.set.sources.last().copied().unwrap_or(last);
+            let follows = kept.rising && kept.set.sources.first().is_none_or(|first| *first >= *last);
+            *last = kept.set.sources.last().copied().unwrap_or(*last);
             follows
         })
+    }
+
+    /// Number of the first line and file offsets of each call's lines.
+    pub(super) fn sources(&self) -> impl Iterator<Item = (u64, &[FileOffset])> {
+        self.lines().map(|kept| (kept.first, &kept.set.sources[..]))
     }
 
     /// Whether the line with this number went on.
     pub(super) fn is_gone(&self, seq: u64) -> bool {
         self.kept(seq).is_some_and(|(kept, i)| pieces::is_set(&kept.gone, i))
-    }
-
-    /// Where the newest line came from in the file.
-    pub(super) fn last_source(&self) -> Option<FileOffset> {
-        self.lines().last().and_then(|kept| kept.set.sources.last().copied())
     }
 
     /// Memory pinned by the calls with this number and higher ones. Calls in a row that share a buffer (a batch that

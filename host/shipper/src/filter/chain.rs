@@ -85,7 +85,7 @@ pub(super) struct Stop {
 impl Chain {
     /// A chain that has seen nothing. Instances are started when there is something for them to do.
     pub fn new(armed: Arc<ArmedChain>, facts: StreamFacts) -> Chain {
-        let stages = armed.stages.iter().enumerate().map(|(place, stage)| Stage::new(stage, place, 0)).collect();
+        let stages = armed.stages.iter().map(|stage| Stage::new(stage, 0)).collect();
         Chain {
             stages,
             costs: vec![Cost::default(); armed.stages.len()],

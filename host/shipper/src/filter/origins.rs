@@ -9,11 +9,10 @@ use tailmill_tail::FileOffset;
 impl Stage {
     /// A filter's output with file offsets in place of numbers. `current`: the lines of this call.
     pub(super) fn rewrite(&self, output: Output, current: Option<(u64, &RecordSet)>) -> RecordSet {
-        let unordered = !self.first_in_chain && !self.is_rising(current);
-        let floors = if unordered { self.floors(&output, current) } else { (0, Vec::new()) };
-        let offset = |seq: u64| match seq.checked_sub(floors.0).and_then(|i| floors.1.get(i as usize)) {
-            Some(floor) => *floor,
-            None => self.offset(seq, current),
+        let floors = if self.is_rising(current) { None } else { Some(self.floors(&output, current)) };
+        let offset = |seq: u64| {
+            let offset = self.offset(seq, current);
+            floors.as_ref().and_then(|floors| floors.from(seq)).map_or(offset, |floor| floor.min(offset))
         };
         let inherit = |seq: u64| match current {
             Some((first, set)) if seq >= first => set.extras.as_deref().map(|extras| (extras, (seq - first) as usize)),
@@ -36,23 +35,41 @@ impl Stage {
         }
     }
 
+    /// Whether no line that is known here began before one with a lesser number.
     fn is_rising(&self, current: Option<(u64, &RecordSet)>) -> bool {
-        current.is_none_or(|(_, set)| {
-            set.sources.is_sorted()
-                && set.sources.first().is_none_or(|first| self.backlog.last_source().is_none_or(|last| last <= *first))
-        }) && self.backlog.is_rising()
+        let mut last = self.ancient.map_or(0, |(_, offset)| offset);
+        self.backlog.is_rising(&mut last)
+            && current.is_none_or(|(_, set)| {
+                set.sources.is_sorted() && set.sources.first().is_none_or(|first| *first >= last)
+            })
     }
 
     /// An earlier stage changed the order of lines: the line with the least number is not the one that came first in
     /// the file. So a joined line counts from the least offset that any line from its source on has.
-    fn floors(&self, output: &Output, current: Option<(u64, &RecordSet)>) -> (u64, Vec<FileOffset>) {
-        let Some(&low) = output.sources.iter().min() else { return (0, Vec::new()) };
-        let mut floors: Vec<_> = (low..self.next_seq).map(|seq| self.offset(seq, current)).collect();
+    fn floors(&self, output: &Output, current: Option<(u64, &RecordSet)>) -> Floors {
+        let low = output.sources.iter().copied().min().unwrap_or(u64::MAX);
+        let current = current.map(|(first, set)| (first, &set.sources[..]));
+        let mut floors = Vec::new();
+        for (first, sources) in self.backlog.sources().chain(current) {
+            let numbered = (first..).zip(sources.iter().copied());
+            floors.extend(numbered.filter(|(seq, _)| *seq >= low));
+        }
         let mut least = FileOffset::MAX;
-        for floor in floors.iter_mut().rev() {
+        for (_, floor) in floors.iter_mut().rev() {
             least = least.min(*floor);
             *floor = least;
         }
-        (low, floors)
+        Floors(floors)
+    }
+}
+
+/// Numbers of known lines, rising, each with the least offset of the lines from there on.
+struct Floors(Vec<(u64, FileOffset)>);
+
+impl Floors {
+    /// The least offset of the lines with this number and higher ones. `None`: none of them is known.
+    fn from(&self, seq: u64) -> Option<FileOffset> {
+        let at = self.0.partition_point(|(known, _)| *known < seq);
+        self.0.get(at).map(|(_, floor)| *floor)
     }
 }

@@ -116,7 +116,7 @@ impl Chain {
 
     /// Forgets everything: the stream goes back to its mark and reads again. What was pending is no longer.
     pub fn reset(&mut self) {
-        self.stages = self.armed.stages.iter().enumerate().map(|(place, stage)| Stage::new(stage, place, 0)).collect();
+        self.stages = self.armed.stages.iter().map(|stage| Stage::new(stage, 0)).collect();
         self.work.clear();
         self.came = Default::default();
         self.window.clear();

@@ -46,8 +46,6 @@ pub(super) struct Stage {
     pub next_tick: Option<Instant>,
     /// Where the last line came from: for output that names a line that is no longer known.
     pub last_source: FileOffset,
-    /// The filter is the first of its chain: file offsets rise with numbers.
-    pub first_in_chain: bool,
 }
 
 /// What the filter saved, and the numbers that went with it.
@@ -87,7 +85,7 @@ pub(super) enum Ran {
 }
 
 impl Stage {
-    pub(super) fn new(armed: &ArmedStage, place: usize, next_seq: u64) -> Stage {
+    pub(super) fn new(armed: &ArmedStage, next_seq: u64) -> Stage {
         Stage {
             life: Life::Down,
             next_seq,
@@ -101,7 +99,6 @@ impl Stage {
             every: None,
             next_tick: None,
             last_source: 0,
-            first_in_chain: place == 0,
         }
     }
 
@@ -117,9 +114,8 @@ impl Stage {
     }
 
     /// Goes on in a chain of another shape, or with another module.
-    pub(super) fn moved(mut self, armed: &ArmedStage, place: usize) -> Stage {
+    pub(super) fn moved(mut self, armed: &ArmedStage) -> Stage {
         self.saves = armed.has_state;
-        self.first_in_chain = place == 0;
         self
     }
 

@@ -149,14 +149,14 @@ impl Chain {
             self.costs.push(kept_cost.unwrap_or_default());
             let next_seq = pairs[new].and_then(|from| old[from].as_ref()).map_or(0, |stage| stage.next_seq);
             let stage = match beginning {
-                Beginning::Goes { from } => old[from].take().map(|stage| stage.moved(&to, new)),
+                Beginning::Goes { from } => old[from].take().map(|stage| stage.moved(&to)),
                 Beginning::Takes { from, guest, replays } => old[from].take().map(|stage| {
-                    let mut stage = stage.moved(&to, new);
+                    let mut stage = stage.moved(&to);
                     stage.become_instance(guest, replays);
                     stage
                 }),
                 Beginning::Fresh { from, guest } => {
-                    let mut stage = Stage::new(&to, new, next_seq);
+                    let mut stage = Stage::new(&to, next_seq);
                     if let Some(guest) = guest {
                         stage.become_instance(guest, false);
                     }
@@ -167,7 +167,7 @@ impl Chain {
                     Some(stage)
                 }
             };
-            self.stages.push(stage.unwrap_or_else(|| Stage::new(&to, new, next_seq)));
+            self.stages.push(stage.unwrap_or_else(|| Stage::new(&to, next_seq)));
         }
         let places = Places { pairs, len: old.len() };
         for (from, stage) in old.into_iter().enumerate() {
@@ -254,18 +254,33 @@ impl Places<'_> {
     }
 }
 
-/// Which old stage each new stage follows: in order, the one that says the same, else the next one of the same name.
-/// Only a filter of the same name gets a state.
+/// Which old stage each new stage follows: of the same name, in order, as many as can be; of several ways to do that,
+/// the one in which most say the same. Only a filter of the same name gets a state.
 fn pair(old: &ArmedChain, new: &ArmedChain) -> Vec<Option<usize>> {
-    let mut from = 0;
-    let follow = |place: usize| {
-        let left = from..old.stages.len();
-        let found = left
-            .clone()
-            .find(|i| old.same_stage(*i, new, place))
-            .or_else(|| left.clone().find(|i| old.stages[*i].plan.name == new.stages[place].plan.name))?;
-        from = found + 1;
-        Some(found)
+    let (olds, news) = (old.stages.len(), new.stages.len());
+    // What the old stages from `i` on and the new ones from `j` on can come to: pairs, and pairs that say the same.
+    let mut best = vec![vec![(0usize, 0usize); news + 1]; olds + 1];
+    let both = |best: &[Vec<(usize, usize)>], i: usize, j: usize| {
+        let (pairs, same) = best[i + 1][j + 1];
+        let is_pair = old.stages[i].plan.name == new.stages[j].plan.name;
+        is_pair.then(|| (pairs + 1, same + usize::from(old.same_stage(i, new, j))))
     };
-    (0..new.stages.len()).map(follow).collect()
+    for i in (0..olds).rev() {
+        for j in (0..news).rev() {
+            let skipped = best[i + 1][j].max(best[i][j + 1]);
+            best[i][j] = both(&best, i, j).map_or(skipped, |both| both.max(skipped));
+        }
+    }
+    let (mut i, mut j, mut pairs) = (0, 0, vec![None; news]);
+    while i < olds && j < news {
+        if both(&best, i, j) == Some(best[i][j]) {
+            pairs[j] = Some(i);
+            (i, j) = (i + 1, j + 1);
+        } else if best[i + 1][j] == best[i][j] {
+            i += 1;
+        } else {
+            j += 1;
+        }
+    }
+    pairs
 }

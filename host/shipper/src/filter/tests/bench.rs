@@ -27,6 +27,8 @@ pub(super) struct Bench {
     pub passed_lines: u64,
     /// Steps end after one call, so that every stop between two calls is tried.
     pub one_call_a_step: bool,
+    /// What the last blocked step said.
+    pub why: String,
     pub now: Instant,
     sources: BTreeSet<FileOffset>,
     /// Lines before this came from an earlier run: they count nowhere.
@@ -71,6 +73,7 @@ impl Bench {
             dropped: LineCount::default(),
             passed_lines: 0,
             one_call_a_step: false,
+            why: String::new(),
             now: Instant::now(),
             sources: BTreeSet::new(),
             counted_from: 0,
@@ -148,8 +151,9 @@ impl Bench {
                     self.note(answered);
                     return End::Done;
                 }
-                Step::Blocked { so_far, line, stage, .. } => {
+                Step::Blocked { so_far, line, stage, fault } => {
                     self.note(so_far);
+                    self.why = fault.message;
                     assert!(!self.chain.is_idle(), "a blocked chain is not idle");
                     return End::Blocked { line, stage };
                 }

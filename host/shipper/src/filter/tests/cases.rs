@@ -256,6 +256,26 @@ fn a_tick_that_fails_loses_nothing() {
     }
 }
 
+/// Found by the random test: ticks that are repeated for a new instance fail as well, and a stage is ticked only from
+/// the first line on that comes to it.
+#[test]
+fn ticks_that_fail_while_instances_come_back_lose_nothing() {
+    let fake = Fake { ticks: true, has_state: true, on_error: OnError::Pass, ..Fake::default() };
+    let mut bench = Bench::new(&[fake.clone(), fake]);
+    bench.feed(&["hh1"]);
+    for records in [&[][..], &["hh1"]] {
+        assert_eq!(bench.tick(), End::Done);
+        assert_eq!(bench.texts(), records, "the second stage has its first tick after its first line");
+    }
+    bench.world.lock().expect("no panic").ticks_fail = true;
+    assert_eq!(bench.feed(&["kx2", "xk3", "rh4"]), End::Done);
+    assert_eq!(bench.tick(), End::Done);
+    assert_eq!((bench.texts(), bench.chain.oldest_held()), (vec!["hh1", "kx2", "xk3"], Some(12)));
+    bench.world.lock().expect("no panic").ticks_fail = false;
+    assert_eq!(bench.tick(), End::Done);
+    assert_eq!((bench.texts()[3], bench.chain.oldest_held()), ("rh4", None));
+}
+
 #[test]
 fn what_a_failing_flush_holds_meets_the_policy() {
     let flush = |on_error| {

@@ -62,6 +62,8 @@ pub(super) struct World {
     /// Faults still to come, at any stage.
     pub start_faults: u32,
     pub tick_faults: u32,
+    /// Every tick fails, also one that is repeated for a new instance.
+    pub ticks_fail: bool,
     pub flush_faults: u32,
     pub save_faults: u32,
     pub load_faults: u32,
@@ -285,6 +287,9 @@ impl Guest for FakeGuest {
     }
 
     fn tick(&mut self, _: &Origin) -> Result<Released, Fault> {
+        if self.world().ticks_fail {
+            return Err(fault("tick", None));
+        }
         take(&mut self.world().tick_faults).map_err(|()| fault("tick", None))?;
         Ok(self.released())
     }

@@ -38,9 +38,9 @@ impl Model {
     }
 
     /// A tick or a flush: every stage that can (and `wants`) lets go, in order.
-    pub(super) fn let_go(&mut self, wants: impl Fn(&Fake) -> bool) {
+    pub(super) fn let_go(&mut self, wants: impl Fn(usize, &Fake) -> bool) {
         for stage in 0..self.stages.len() {
-            if wants(&self.stages[stage].0)
+            if wants(stage, &self.stages[stage].0)
                 && let Some(joined) = join(std::mem::take(&mut self.stages[stage].1))
             {
                 self.through(stage + 1, joined);
