@@ -2,7 +2,7 @@
 
 use super::account;
 use super::shard::Shard;
-use super::stream::Life;
+use super::stream::{Life, Stream};
 use super::streams::StreamIx;
 use crate::checkpoint::CommitMessage;
 use crate::model::LineCount;
@@ -32,7 +32,8 @@ impl Shard {
 
     /// Streams whose filters can save their state get a new resume point, at a batch boundary.
     pub(super) fn take_snapshots(&mut self) {
-        for (_, stream) in self.streams.iter_mut() {
+        for ix in self.streams.awake() {
+            let Some(stream) = self.streams.get_mut(ix) else { continue };
             if !stream.dirty || !stream.chain.is_idle() || !stream.chain.wants_snapshots() {
                 continue;
             }
@@ -53,7 +54,9 @@ impl Shard {
     pub(super) fn commit_marks(&mut self, all: bool) {
         let now_ms = self.services.now_ms();
         let mut records = Vec::new();
-        for (_, stream) in self.streams.iter_mut() {
+        let streams = if all { self.streams.iter().map(|(ix, _)| ix).collect() } else { self.streams.awake() };
+        for ix in streams {
+            let Some(stream) = self.streams.get_mut(ix) else { continue };
             if all || std::mem::take(&mut stream.dirty) {
                 records.push(stream.record(false, now_ms));
                 // The mark of a stream with something under way moves again when that is settled; `settle` says so.
@@ -71,8 +74,12 @@ impl Shard {
         }
         let now = self.services.now;
         self.show_topics();
-        let mut streams = Vec::new();
-        for (_, stream) in self.streams.iter() {
+        for (entry, count) in self.streams.asleep() {
+            self.services.ledgers.entry(entry.clone()).or_default().streams += count;
+        }
+        let (mut streams, mut drowsy) = (Vec::new(), Vec::new());
+        for ix in self.streams.awake() {
+            let Some(stream) = self.streams.get(ix) else { continue };
             let ledger = self.services.ledgers.entry(stream.entry().clone()).or_default();
             let shown = stream.show();
             let lag = shown.size.saturating_sub(shown.mark);
@@ -89,7 +96,13 @@ impl Shard {
                 StreamState::Working | StreamState::Idle => {}
             }
             streams.push(shown);
+            if stream.may_sleep() {
+                drowsy.push(ix);
+            }
         }
+        let room = STREAMS_LISTED_MAX.saturating_sub(streams.len());
+        streams.extend(self.streams.sleepers().take(room).map(Stream::show));
+        drowsy.into_iter().for_each(|ix| self.streams.put_to_sleep(ix));
         streams.sort_by_key(|shown| (urgency(&shown.state), std::cmp::Reverse(shown.size.saturating_sub(shown.mark))));
         streams.truncate(STREAMS_LISTED_MAX);
         let totals = ShardTotals {
@@ -112,7 +125,8 @@ impl Shard {
     fn show_topics(&mut self) {
         let shard = self.services.settings.shard;
         let mut waited_for = BTreeSet::new();
-        for (_, stream) in self.streams.iter().filter(|(_, stream)| !stream.unsent.is_empty()) {
+        let awake = self.streams.awake().into_iter().filter_map(|ix| self.streams.get(ix));
+        for stream in awake.filter(|stream| !stream.unsent.is_empty()) {
             let entry = &stream.armed.entry;
             let Some(directory) = self.services.topics(&entry.cluster) else { continue };
             for topic in entry.topics.iter().chain(&entry.dead_letter_topic) {

@@ -11,6 +11,8 @@ pub(super) struct Schedule {
     queued: HashSet<StreamIx>,
     timers: BTreeSet<(Instant, StreamIx)>,
     starved: Vec<StreamIx>,
+    /// Those in `starved`.
+    hungry: HashSet<StreamIx>,
 }
 
 impl Schedule {
@@ -28,13 +30,14 @@ impl Schedule {
 
     /// The stream waits until anything in flight is settled.
     pub(super) fn starved(&mut self, stream: StreamIx) {
-        if !self.starved.contains(&stream) {
+        if self.hungry.insert(stream) {
             self.starved.push(stream);
         }
     }
 
     /// Something was settled: whoever waited for room is ready.
     pub(super) fn feed_starved(&mut self) {
+        self.hungry.clear();
         for stream in std::mem::take(&mut self.starved) {
             self.ready(stream);
         }
@@ -74,6 +77,8 @@ impl Schedule {
             self.ready.retain(|other| *other != stream);
         }
         self.timers.retain(|(_, other)| *other != stream);
-        self.starved.retain(|other| *other != stream);
+        if self.hungry.remove(&stream) {
+            self.starved.retain(|other| *other != stream);
+        }
     }
 }

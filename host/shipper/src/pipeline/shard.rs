@@ -165,6 +165,7 @@ impl Shard {
 
     /// One stream's turn, and what follows from how it ended.
     fn turn(&mut self, ix: StreamIx) {
+        self.streams.wake(ix);
         let may_read = self.stopping.is_none() && !self.must_wait(ix);
         let until = Instant::now() + self.services.settings.turn;
         let Some(stream) = self.streams.get_mut(ix) else {
@@ -207,11 +208,7 @@ impl Shard {
         else {
             return;
         };
-        for (other, stream) in self.streams.iter() {
-            if stream.predecessor.as_ref() == Some(&key) {
-                self.schedule.ready(other);
-            }
-        }
+        self.streams.successors(&key).into_iter().for_each(|other| self.schedule.ready(other));
     }
 
     /// Takes a stream off the shard when everything of it has come to an end.
@@ -235,14 +232,9 @@ impl Shard {
             .commits
             .send(CommitMessage::Commit { records: record.into_iter().collect(), removed: Vec::new() });
         (self.links.report)(report);
+        let waiting = self.streams.successors(&key);
         self.streams.remove(ix);
         self.schedule.forget(ix);
-        let waiting: Vec<StreamIx> = self
-            .streams
-            .iter()
-            .filter(|(_, other)| other.predecessor.as_ref() == Some(&key))
-            .map(|(ix, _)| ix)
-            .collect();
         waiting.into_iter().for_each(|ix| self.schedule.ready(ix));
     }
 

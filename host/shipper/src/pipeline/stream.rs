@@ -133,6 +133,17 @@ impl Stream {
             || !self.chain.is_idle()
     }
 
+    /// Whether there is nothing to do, to show or to write down for it until something happens.
+    pub(super) fn may_sleep(&self) -> bool {
+        self.life == Life::Reading
+            && !self.dirty
+            && !self.goes_first()
+            && self.pending().is_zero()
+            && self.outstanding == 0
+            && self.stuck.is_none()
+            && self.next_armed.is_none()
+    }
+
     /// What a person sees of it.
     pub(super) fn show(&self) -> StreamSnapshot {
         let position = self.reader.position();
