@@ -3,7 +3,7 @@
 //! lines, bytes and the CPU time of this whole process.
 //!
 //! Cheapest and correct: `rd_kafka_produce_batch` without copy (the map outlives the producer), batches of 1,000, every
-//! delivery report looked at, idempotent, acks=all. `--per-message` is the classic way: one copying call a line.
+//! delivery report looked at (rarely, many at a time), idempotent, acks=all. `--per-message` is the classic way: one copying call a line.
 //! `--errors-only` has librdkafka report only failures: no shipper that keeps marks can do that, but it bounds them all.
 #![allow(clippy::print_stdout, reason = "the result is for whoever started it")]
 
@@ -14,6 +14,9 @@ use std::ptr;
 use std::time::Instant;
 
 const BATCH: usize = 1_000;
+/// Batches between two looks at the reports: so rarely, each look finds many (measured: 0.85 of the CPU of a look after
+/// each batch). Far below librdkafka's queue of 100,000 messages.
+const POLL_EVERY: usize = 64;
 const USAGE: &str = "limit FILE --brokers LIST --topic NAME [--keep LITERAL] [--drop LITERAL] [--per-message] [--errors-only] [-X KEY=VALUE]…";
 
 #[derive(Default)]
@@ -156,6 +159,7 @@ impl Producer {
 
     fn in_batches<'a>(&mut self, lines: impl Iterator<Item = &'a [u8]>) {
         let mut batch = Vec::with_capacity(BATCH);
+        let mut batches = 0;
         for line in lines {
             // SAFETY: all zeros is a valid rd_kafka_message_t: null pointers, no error.
             let mut message: rd::rd_kafka_message_t = unsafe { std::mem::zeroed() };
@@ -164,6 +168,10 @@ impl Producer {
             batch.push(message);
             if batch.len() == BATCH {
                 self.send(&mut batch);
+                batches += 1;
+                if batches % POLL_EVERY == 0 {
+                    self.poll(0);
+                }
             }
         }
         self.send(&mut batch);
@@ -178,7 +186,9 @@ impl Producer {
             let none = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
             batch.retain_mut(|message| std::mem::replace(&mut message.err, none) != none);
             // Not taken means that the queue is full: wait for reports, then offer the rest again.
-            self.poll(if batch.is_empty() { 0 } else { 10 });
+            if !batch.is_empty() {
+                self.poll(10);
+            }
         }
     }
 
