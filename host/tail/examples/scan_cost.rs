@@ -36,6 +36,7 @@ fn measure(files: usize) -> std::io::Result<()> {
         finish_after: Duration::ZERO,
         ignore_older: None,
         close_idle: None,
+        compressed: false,
     }]);
     for round in 0..5 {
         let before = cpu_ns();

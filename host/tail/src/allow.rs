@@ -45,6 +45,9 @@ pub enum OpenProblem {
         /// Its path with all links resolved.
         real: PathBuf,
     },
+    /// Gzip or zstd, and the entry does not say that it means such files.
+    #[error("it looks compressed: set \"compressed\": true, or exclude it")]
+    Compressed,
     /// Anything else.
     #[error("{0}")]
     Io(#[source] io::Error),
@@ -64,6 +67,7 @@ impl OpenProblem {
             OpenProblem::Permission => OpenProblem::Permission,
             OpenProblem::Directory => OpenProblem::Directory,
             OpenProblem::NotRegular => OpenProblem::NotRegular,
+            OpenProblem::Compressed => OpenProblem::Compressed,
             OpenProblem::Outside { real } => OpenProblem::Outside { real: real.clone() },
             OpenProblem::Io(error) => OpenProblem::Io(match error.raw_os_error() {
                 Some(code) => io::Error::from_raw_os_error(code),

@@ -94,11 +94,12 @@ impl PoolInner {
 
 /// One chunk of one file, split into lines.
 ///
-/// Line `i` is `chunk[starts[i]..ends[i]]`; terminators (LF, or CR LF) lie between the lines and belong to none.
+/// Line `i` is `chunk[starts[i]..ends[i]]`; terminators lie between the lines and belong to none. Where the source is
+/// decoded, `chunk` holds the text and offsets are those of the file.
 /// A batch with no lines stands for bytes that were passed over (see `skipped_bytes`).
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// The bytes as read.
+    /// The bytes as read, or the text decoded from them.
     pub chunk: Chunk,
     /// Where each line starts in `chunk`.
     pub starts: Vec<u32>,
@@ -119,6 +120,12 @@ pub struct Batch {
     pub skipped_bytes: u64,
     /// Lines in this batch that were cut to the limit (they are delivered, shortened).
     pub cut_lines: u64,
+    /// How often U+FFFD stands in its lines because the source is malformed in its encoding; what was cut or skipped
+    /// does not count.
+    pub replaced: u64,
+    /// Number of the physical line at `first_offset`, the first of a file being 1. None: not known, since the file was
+    /// not read from its beginning in one go.
+    pub first_line: Option<u64>,
     /// When the bytes were read: milliseconds since the Unix epoch.
     pub read_at_ms: i64,
 }

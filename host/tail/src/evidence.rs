@@ -42,8 +42,12 @@ pub enum Verdict {
 }
 
 impl Evidence {
-    /// Compares prefix and window: two short reads. Without any byte seen, every file fits.
+    /// Compares prefix and window: two short reads. Without any byte seen, every file fits. Of a compressed file only the
+    /// prefix: its window is far from cheap.
     pub fn check(&self, file: &File) -> io::Result<Verdict> {
+        if self.packed_bytes.is_some() {
+            return crate::unpack::check(file, self, false);
+        }
         if self.at == 0 {
             return Ok(Verdict::Same);
         }
@@ -71,6 +75,9 @@ impl Evidence {
 
     /// Compares every byte that the evidence is of (from `chain_from` on): reads the file up to `at`.
     pub fn check_all(&self, file: &File) -> io::Result<Verdict> {
+        if self.packed_bytes.is_some() {
+            return crate::unpack::check(file, self, true);
+        }
         let quick = self.check(file)?;
         if quick != Verdict::Same || self.at == 0 {
             return Ok(quick);
@@ -195,6 +202,7 @@ impl Running {
             blocks: self.chain.blocks,
             blocks_hash: self.chain.blocks_hash,
             rest_hash: self.chain.state.digest128(),
+            packed_bytes: None,
         }
     }
 

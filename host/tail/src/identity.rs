@@ -52,6 +52,10 @@ pub struct Evidence {
     /// depends on every byte from `chain_from` to `at`.
     #[serde(with = "hex128")]
     pub rest_hash: u128,
+    /// For a compressed file, whose content all of this is of: so many bytes of the file hold no content behind `at` (0
+    /// where that is not known). None: the file is not compressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed_bytes: Option<u64>,
 }
 
 /// Not 32 hex digits.

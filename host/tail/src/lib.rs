@@ -10,15 +10,20 @@
 
 pub mod allow; // which files nobody may read, and how one is opened
 pub mod batch; // lines with their place in a file
+mod codec; // gzip and zstd, a piece at a time
 mod compare; // a whole file compared with evidence, in slices
 pub mod discover; // patterns to file events
+pub mod encoding; // bytes in some encoding to UTF-8
 pub mod evidence; // what stood in a file: computed while reading, compared with a file
-pub mod framing; // how bytes become lines: limits, multiline
+pub mod framing; // how bytes become lines: delimiter, limits, multiline
 pub mod identity; // what makes a file the same file
 pub mod packed; // what a compressed file holds
 pub mod paths; // which paths an entry means
+mod physical; // physical lines, where they lie
 pub mod reader; // one open file: batches of whole lines
 mod split; // the splitter itself
+mod terminator; // what ends a physical line in the bytes of a file
+mod unpack; // the content of a compressed file as if it were a file that grows
 
 pub use allow::{AllowPaths, OpenProblem};
 pub use batch::{Batch, BufferPool, Chunk, FileOffset};
@@ -26,8 +31,9 @@ pub use discover::{
     DiscoverOptions, Discovery, FileEvent, KnownFile, LossCause, Notice, OpenedFile, StartAt, StreamKey, StreamReport,
     Waker, WatchSpec,
 };
-pub use framing::{Framing, Multiline, MultilineRule, TooLong};
+pub use encoding::{EncodingError, TextEncoding};
+pub use framing::{Delimiter, DelimiterError, Framing, Multiline, MultilineRule, TooLong};
 pub use identity::{Evidence, FileId, FileKey};
 pub use packed::Packing;
 pub use paths::{PathPatterns, PatternError};
-pub use reader::{BatchLimits, Read, ReadError, Reader};
+pub use reader::{BatchLimits, PackedProblem, Read, ReadError, Reader};

@@ -11,6 +11,8 @@ use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 
+use crate::allow::OpenProblem;
+
 /// How a file is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
@@ -24,6 +26,11 @@ pub enum Packing {
 pub type Content = Box<dyn Read + Send>;
 
 impl Packing {
+    /// Whether a file that begins with these few bytes and has no more yet may become a compressed one.
+    pub(crate) fn may_begin_with(bytes: &[u8]) -> bool {
+        [&[0x1f, 0x8b, 8][..], &[0x28, 0xb5, 0x2f, 0xfd]].iter().any(|magic| magic.starts_with(bytes))
+    }
+
     /// By the first bytes; None: not compressed, or still too short to tell.
     pub fn of(file: &File) -> io::Result<Option<Packing>> {
         let mut magic = [0_u8; 4];
@@ -41,6 +48,12 @@ impl Packing {
             [0x28, 0xb5, 0x2f, 0xfd] => Some(Packing::Zstd),
             _ => None,
         })
+    }
+
+    /// What keeps a new file from being read: it is compressed, and its entry did not say that it means such files. Its
+    /// bytes would be no lines.
+    pub(crate) fn refusal(file: &File, wanted: bool) -> io::Result<Option<OpenProblem>> {
+        Ok(if wanted { None } else { Packing::of(file)?.map(|_| OpenProblem::Compressed) })
     }
 
     /// Whether a name says so. Only the content is the truth; this tells which files are worth opening.

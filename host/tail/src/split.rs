@@ -1,12 +1,11 @@
-//! The splitter: bytes to the places of lines in them.
+//! The splitter: physical lines to the places of lines in a text.
 //!
-//! In: a buffer and where in it to begin. Out: start, end and file offset of each line, up to the caps of a batch. It
-//! reads each byte once, allocates nothing per line, and knows no file.
-
-use memchr::{memchr, memchr_iter};
+//! In: a text, its physical lines and where to begin. Out: start, end and file offset of each line, up to the caps of a
+//! batch. It reads each byte once, allocates nothing per line, and knows no file.
 
 use crate::batch::FileOffset;
 use crate::framing::{MultilineRule, TooLong};
+use crate::physical::{Physical, Physicals};
 
 /// What ends a batch, and what a line may be.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +22,7 @@ pub(crate) struct Caps {
     pub(crate) lines_hint: usize,
 }
 
-/// What is behind the last byte of the buffer.
+/// What is behind the last byte of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Behind {
     /// More may come.
@@ -34,7 +33,7 @@ pub(crate) enum Behind {
     Nothing,
 }
 
-/// Where lines lie in a buffer. The columns are those of a batch.
+/// Where lines lie in a text. The columns are those of a batch.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lines {
     pub(crate) starts: Vec<u32>,
@@ -43,231 +42,242 @@ pub(crate) struct Lines {
     pub(crate) cut_lines: u64,
     pub(crate) skipped_lines: u64,
     pub(crate) skipped_bytes: u64,
+    /// Physical lines that these lines stand for.
+    pub(crate) physical_lines: u64,
     /// Index behind the last byte that these lines (or skipped ones) stand for.
     pub(crate) upto: usize,
+    /// The same in the file.
+    pub(crate) file_upto: FileOffset,
     /// A cap ended the batch: there are more whole lines behind `upto`, perhaps.
     pub(crate) capped: bool,
 }
 
 impl Lines {
-    fn new(from: usize, hint: usize) -> Lines {
+    fn new(from: usize, position: FileOffset, hint: usize) -> Lines {
         Lines {
             starts: Vec::with_capacity(hint),
             ends: Vec::with_capacity(hint),
             line_ends: Vec::with_capacity(hint),
             upto: from,
+            file_upto: position,
             ..Lines::default()
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.starts.is_empty() && self.skipped_lines == 0
+        self.starts.is_empty() && self.skipped_bytes == 0
     }
 
     #[inline]
-    fn push(&mut self, start: usize, end: usize, next: usize, base: FileOffset) {
+    fn push(&mut self, start: usize, end: usize, next: usize, file_next: FileOffset) {
         self.starts.push(start as u32); // buffers are smaller than 4 GiB: BUFFER_BYTES_MAX
         self.ends.push(end as u32);
-        self.line_ends.push(base + next as u64);
+        self.line_ends.push(file_next);
         self.upto = next;
+        self.file_upto = file_next;
+    }
+
+    fn skip(&mut self, next: usize, file_next: FileOffset) {
+        self.skipped_bytes += file_next - self.file_upto;
+        self.upto = next;
+        self.file_upto = file_next;
     }
 }
 
-/// One physical line of a buffer.
-#[derive(Clone, Copy)]
-struct Physical {
-    start: usize,
-    end: usize,
-    next: usize,
-}
-
-impl Physical {
-    /// The line that begins at `start` and whose LF is at `newline`.
-    #[inline]
-    fn ended(bytes: &[u8], start: usize, newline: usize) -> Physical {
-        let end = if newline > start && bytes[newline - 1] == b'\r' { newline - 1 } else { newline };
-        Physical { start, end, next: newline + 1 }
-    }
-
-    #[inline]
-    fn len(&self) -> usize {
-        self.end - self.start
-    }
-}
-
-/// Splits `bytes[from..]` into physical lines. `base` is the file offset of `bytes[0]`.
-pub(crate) fn split(bytes: &[u8], from: usize, base: FileOffset, caps: &Caps, behind: Behind) -> Lines {
-    let mut lines = Lines::new(from, caps.lines_hint.min(caps.lines));
-    let within = bytes.len().min(from.saturating_add(caps.bytes));
-    let mut start = from;
-    for newline in memchr_iter(b'\n', &bytes[from..within]) {
-        let line = Physical::ended(bytes, start, from + newline);
+/// Splits the text from `from` on, which lies at `position` in the file, into its physical lines.
+pub(crate) fn split(
+    physicals: &impl Physicals,
+    from: usize,
+    position: FileOffset,
+    caps: &Caps,
+    behind: Behind,
+) -> Lines {
+    let text_bytes = physicals.text().len();
+    let mut lines = Lines::new(from, position, caps.lines_hint.min(caps.lines));
+    let within = text_bytes.min(from.saturating_add(caps.bytes));
+    for line in physicals.lines(from, within) {
+        let mut end = line.end;
         if line.len() > caps.line_bytes {
             match caps.too_long {
-                TooLong::Cut => lines.cut_lines += 1,
+                TooLong::Cut => {
+                    lines.cut_lines += 1;
+                    end = physicals.cut(line.start, caps.line_bytes);
+                }
                 TooLong::Skip => {
-                    skip_run(bytes, base, caps, &mut lines);
+                    skip_run(physicals, caps, &mut lines);
+                    lines.physical_lines = lines.starts.len() as u64 + lines.skipped_lines;
                     return lines;
                 }
             }
         }
-        lines.push(line.start, line.end.min(line.start + caps.line_bytes), line.next, base);
-        start = line.next;
+        lines.push(line.start, end, line.next, line.file_next);
         if lines.starts.len() >= caps.lines {
-            lines.capped = start < bytes.len();
+            lines.capped = line.next < text_bytes;
+            lines.physical_lines = lines.starts.len() as u64;
             return lines;
         }
     }
-    lines.capped = within < bytes.len();
+    lines.capped = within < text_bytes;
     if lines.starts.is_empty() {
-        first_line(bytes, from, base, caps, behind, &mut lines);
+        first_line(physicals, from, caps, behind, &mut lines);
     }
+    lines.physical_lines = lines.starts.len() as u64 + lines.skipped_lines;
     lines
 }
 
 /// Nothing ended within the batch's bytes: one line that is longer than a batch, or the last one of a finished file.
-fn first_line(bytes: &[u8], from: usize, base: FileOffset, caps: &Caps, behind: Behind, lines: &mut Lines) {
-    let line = match memchr(b'\n', &bytes[from..]) {
-        Some(newline) => Physical::ended(bytes, from, from + newline),
-        None if behind == Behind::Nothing && from < bytes.len() => {
-            Physical { start: from, end: bytes.len(), next: bytes.len() }
-        }
+fn first_line(physicals: &impl Physicals, from: usize, caps: &Caps, behind: Behind, lines: &mut Lines) {
+    let text_bytes = physicals.text().len();
+    let first = physicals.lines(from, text_bytes).next();
+    let line = match first {
+        Some(line) => line,
+        None if behind == Behind::Nothing && from < text_bytes => physicals.last_line(from),
         None => {
             lines.capped = false;
+            if behind == Behind::Nothing {
+                lines.skip(text_bytes, physicals.file_end()); // bytes without text: a byte order mark
+            }
             return;
         }
     };
-    lines.capped = line.next < bytes.len();
-    take_alone(line, base, caps, lines);
+    lines.capped = line.next < text_bytes;
+    take_alone(physicals, line, caps, lines);
 }
 
 /// Adds a line that may be too long, behind everything else in the batch.
-fn take_alone(line: Physical, base: FileOffset, caps: &Caps, lines: &mut Lines) {
+fn take_alone(physicals: &impl Physicals, line: Physical, caps: &Caps, lines: &mut Lines) {
     if line.len() <= caps.line_bytes {
-        return lines.push(line.start, line.end, line.next, base);
+        return lines.push(line.start, line.end, line.next, line.file_next);
     }
     match caps.too_long {
         TooLong::Cut => {
             lines.cut_lines += 1;
-            lines.push(line.start, line.start + caps.line_bytes, line.next, base);
+            lines.push(line.start, physicals.cut(line.start, caps.line_bytes), line.next, line.file_next);
         }
         TooLong::Skip => {
             lines.skipped_lines += 1;
-            lines.skipped_bytes += (line.next - line.start) as u64;
-            lines.upto = line.next;
+            lines.skip(line.next, line.file_next);
         }
     }
 }
 
 /// Passes over the too long lines at `upto`. They end the batch: a line behind them would count their bytes as its own.
-fn skip_run(bytes: &[u8], base: FileOffset, caps: &Caps, lines: &mut Lines) {
-    for newline in memchr_iter(b'\n', &bytes[lines.upto..]).map({
-        let from = lines.upto;
-        move |at| from + at
-    }) {
-        let line = Physical::ended(bytes, lines.upto, newline);
+fn skip_run(physicals: &impl Physicals, caps: &Caps, lines: &mut Lines) {
+    let text_bytes = physicals.text().len();
+    for line in physicals.lines(lines.upto, text_bytes) {
         if line.len() <= caps.line_bytes {
             break;
         }
-        take_alone(line, base, caps, lines);
+        take_alone(physicals, line, caps, lines);
     }
-    lines.capped = lines.upto < bytes.len();
+    lines.capped = lines.upto < text_bytes;
 }
 
-/// Splits `bytes[from..]` into joined lines: physical ones put together by `rule`, at most `joined_bytes` long.
+/// Splits the text from `from` on into joined lines: physical ones put together by `rule`, at most so long.
 ///
-/// A join that is still open at the end of the buffer is left there, unless `behind` says that nothing more comes to
+/// A join that is still open at the end of the text is left there, unless `behind` says that nothing more comes to
 /// it, or what follows it is too long to be part of anything.
 pub(crate) fn join(
-    bytes: &[u8],
+    physicals: &impl Physicals,
     from: usize,
-    base: FileOffset,
+    position: FileOffset,
     caps: &Caps,
     behind: Behind,
-    rule: &MultilineRule,
-    joined_bytes: usize,
+    how: &Join<'_>,
 ) -> Lines {
-    let mut joiner = Joiner { from, base, caps, rule, joined_bytes, open: None, lines: Lines::new(from, 0) };
+    let text = physicals.text();
+    let lines = Lines::new(from, position, 0);
+    let mut joiner = Joiner { physicals, from, caps, how, open: None, lines };
     let mut start = from;
-    for newline in memchr_iter(b'\n', &bytes[from..]) {
-        let line = Physical::ended(bytes, start, from + newline);
+    for line in physicals.lines(from, text.len()) {
         start = line.next;
-        if joiner.take(bytes, line) {
-            if joiner.lines.skipped_lines > 0 {
-                skip_run(bytes, base, caps, &mut joiner.lines);
+        if joiner.take(line) {
+            let skipped_before = joiner.lines.skipped_lines;
+            if skipped_before > 0 {
+                skip_run(physicals, caps, &mut joiner.lines);
+                joiner.lines.physical_lines += joiner.lines.skipped_lines - skipped_before;
             }
-            joiner.lines.capped = joiner.lines.upto < bytes.len();
+            joiner.lines.capped = joiner.lines.upto < text.len();
             return joiner.lines;
         }
     }
-    let tail = Physical { start, end: bytes.len(), next: bytes.len() };
+    let rest_bytes = text.len() - start;
     match behind {
         // The last line counts as ended; only when nothing before it was complete, so that the caps hold.
         Behind::Nothing if joiner.lines.is_empty() => {
-            if tail.next > tail.start {
-                joiner.take(bytes, tail);
+            if rest_bytes > 0 {
+                joiner.take(physicals.last_line(start));
             }
             if joiner.lines.is_empty() {
                 joiner.close();
             }
+            if joiner.lines.is_empty() {
+                joiner.lines.skip(text.len(), physicals.file_end()); // bytes without text: a byte order mark
+            }
         }
         Behind::JoinDue if joiner.lines.is_empty() => drop(joiner.close()),
-        _ if is_too_long_already(tail.len(), caps.line_bytes) => drop(joiner.close()),
+        _ if is_too_long_already(rest_bytes, caps.line_bytes, how.terminator_bytes) => drop(joiner.close()),
         _ => {}
     }
     joiner.lines.capped = false;
     joiner.lines
 }
 
-/// Whether `len` bytes without a newline are the beginning of a line that is too long whatever follows (its last byte
-/// may be the CR of its terminator).
-pub(crate) fn is_too_long_already(len: usize, line_bytes: usize) -> bool {
-    len >= line_bytes.saturating_add(2)
+/// Whether `len` bytes without a terminator are the beginning of a line that is too long whatever follows (its last bytes
+/// may be the beginning of its terminator).
+pub(crate) fn is_too_long_already(len: usize, line_bytes: usize, terminator_bytes: usize) -> bool {
+    len >= line_bytes.saturating_add(terminator_bytes)
+}
+
+/// How physical lines are put together.
+pub(crate) struct Join<'a> {
+    pub(crate) rule: &'a MultilineRule,
+    pub(crate) joined_bytes: usize,
+    /// Bytes of the longest terminator.
+    pub(crate) terminator_bytes: usize,
 }
 
 /// Puts physical lines together.
-struct Joiner<'a> {
+struct Joiner<'a, P> {
+    physicals: &'a P,
     from: usize,
-    base: FileOffset,
     caps: &'a Caps,
-    rule: &'a MultilineRule,
-    joined_bytes: usize,
-    /// The join that was begun.
-    open: Option<Physical>,
+    how: &'a Join<'a>,
+    /// The join that was begun, and how many lines it has.
+    open: Option<(Physical, u64)>,
     lines: Lines,
 }
 
-impl Joiner<'_> {
+impl<P: Physicals> Joiner<'_, P> {
     /// Takes in the next physical line. True: the batch is full, perhaps without this line (`upto` tells).
-    fn take(&mut self, bytes: &[u8], line: Physical) -> bool {
+    fn take(&mut self, line: Physical) -> bool {
         if self.has_no_room_for(line) {
             return true;
         }
         let too_long = line.len() > self.caps.line_bytes;
-        let text = &bytes[line.start..line.end];
-        let (begins, ends) = match self.rule {
-            _ if too_long => (true, true),
-            MultilineRule::Start(start) => (start.is_match(text), false),
-            MultilineRule::End(end) => (false, end.is_match(text)),
-            MultilineRule::Continue(more) => (!more.is_match(text), false),
+        let (begins, ends) = match too_long {
+            true => (true, true),
+            false => self.how.rule.judge(&self.physicals.text()[line.start..line.end]),
         };
-        let too_big = self.open.is_some_and(|open| line.end - open.start > self.joined_bytes);
+        let too_big = self.open.is_some_and(|(open, _)| line.end - open.start > self.how.joined_bytes);
         if (begins || too_big) && (self.close() || self.has_no_room_for(line)) {
             return true;
         }
         if too_long {
-            take_alone(line, self.base, self.caps, &mut self.lines);
+            take_alone(self.physicals, line, self.caps, &mut self.lines);
+            self.lines.physical_lines += 1;
             return self.is_full();
         }
-        let start = self.open.map_or(line.start, |open| open.start);
-        self.open = Some(Physical { start, ..line });
+        let (start, lines) = self.open.map_or((line.start, 0), |(open, lines)| (open.start, lines));
+        self.open = Some((Physical { start, ..line }, lines + 1));
         ends && self.close()
     }
 
     /// Ends the join that is open. True: the batch is full.
     fn close(&mut self) -> bool {
-        if let Some(open) = self.open.take() {
-            self.lines.push(open.start, open.end, open.next, self.base);
+        if let Some((open, lines)) = self.open.take() {
+            self.lines.push(open.start, open.end, open.next, open.file_next);
+            self.lines.physical_lines += lines;
         }
         self.is_full()
     }

@@ -242,6 +242,7 @@ fn watch_spec(entry: &Arc<EntryPlan>) -> WatchSpec {
         finish_after: entry.finish_after,
         ignore_older: None,
         close_idle: None,
+        compressed: entry.framing.compressed,
     }
 }
 

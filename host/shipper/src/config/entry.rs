@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
-use regex::bytes::Regex;
 use tailmill_engine::{Digest, Limits};
 use tailmill_tail::discover::StartAt;
-use tailmill_tail::{Framing, Multiline, MultilineRule, PathPatterns, TooLong};
+use tailmill_tail::{Framing, PathPatterns};
 
 use super::fields::{At, Fields, Problems};
 use super::tree::{self, Tree, Value};
@@ -19,10 +18,6 @@ use crate::model::{Format, HeaderKind, KeySource, OnError, OnRefused, Partitioni
 
 /// How long a file that is gone or renamed must be quiet: longer than a writer needs to reopen after a rotation.
 const FINISH_AFTER: Duration = Duration::from_secs(5);
-/// How long a record of several lines waits for more: far longer than one write takes.
-const MULTILINE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Lines longer than this do not fit into what the agent may hold.
-const LINE_BYTES_MAX: u64 = 64 << 20;
 /// As Kafka has it.
 const TOPIC_BYTES_MAX: usize = 249;
 
@@ -43,7 +38,7 @@ pub struct RawEntry {
     pub labels: BTreeMap<String, String>,
     /// `start`.
     pub start: StartAt,
-    /// `line_max_bytes`, `line_too_long`, `multiline`.
+    /// `line_max_bytes`, `line_too_long`, `multiline`, `delimiter`, `encoding`, `compressed`.
     pub framing: Framing,
     /// `finish_after_ms`.
     pub finish_after: Duration,
@@ -124,7 +119,10 @@ fn read(at: &At<'_>) -> RawEntry {
     };
     let Some(mut fields) = at.fields() else { return entry };
     files(&mut entry, &mut fields);
-    framing(&mut entry, &mut fields);
+    framing::read(&mut entry.framing, &mut fields);
+    if entry.framing.compressed && entry.start == StartAt::End {
+        at.problem("`compressed` does not go with `start` \"end\": where a compressed file ends is known only when all of it was unpacked");
+    }
     selection(&mut entry, &mut fields);
     let filters = fields.get("filters").and_then(|at| at.list()).unwrap_or_default();
     entry.filters = filters.iter().filter_map(filter).collect();
@@ -164,52 +162,6 @@ fn files(entry: &mut RawEntry, fields: &mut Fields<'_>) {
     }
     if let Some(ms) = fields.get("finish_after_ms").and_then(|at| at.number(0..=86_400_000)) {
         entry.finish_after = Duration::from_millis(ms);
-    }
-}
-
-fn framing(entry: &mut RawEntry, fields: &mut Fields<'_>) {
-    let framing = &mut entry.framing;
-    if let Some(bytes) = fields.get("line_max_bytes").and_then(|at| at.size(16..=LINE_BYTES_MAX)) {
-        framing.line_bytes_max = bytes;
-    }
-    if let Some(rule) =
-        fields.get("line_too_long").and_then(|at| at.word(&[("cut", TooLong::Cut), ("skip", TooLong::Skip)]))
-    {
-        framing.too_long = rule;
-    }
-    framing.multiline = fields.get("multiline").and_then(|at| multiline(&at, framing.line_bytes_max));
-}
-
-type MakeRule = fn(Regex) -> MultilineRule;
-
-fn multiline(at: &At<'_>, line_bytes_max: usize) -> Option<Multiline> {
-    let mut fields = at.fields()?;
-    let kinds: [(&'static str, MakeRule); 3] =
-        [("start", MultilineRule::Start), ("end", MultilineRule::End), ("continue", MultilineRule::Continue)];
-    let written: Vec<_> = kinds.iter().filter_map(|(key, rule)| Some((fields.get(key)?, rule))).collect();
-    if written.len() != 1 {
-        at.problem("needs exactly one of `start`, `end` and `continue`");
-    }
-    let timeout = fields.get("timeout_ms").and_then(|at| at.number(10..=3_600_000));
-    let timeout = timeout.map_or(MULTILINE_TIMEOUT, Duration::from_millis);
-    let bytes_max = fields.get("max_bytes").and_then(|at| at.size(16..=LINE_BYTES_MAX)).unwrap_or(line_bytes_max);
-    fields.finish(&[]);
-    let rules: Vec<_> = written.iter().filter_map(|(at, rule)| Some(rule(regex(at)?))).collect();
-    let [rule] = <[MultilineRule; 1]>::try_from(rules).ok()?;
-    Some(Multiline { rule, timeout, bytes_max })
-}
-
-fn regex(at: &At<'_>) -> Option<Regex> {
-    let text = at.some_text()?;
-    match Regex::new(text) {
-        Ok(regex) => Some(regex),
-        Err(error) => {
-            // The crate draws the place over several lines; its last one says what is wrong.
-            let error = error.to_string();
-            let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            at.problem(format!("regex `{text}`: {reason}"));
-            None
-        }
     }
 }
 
@@ -381,6 +333,8 @@ fn headers(at: &At<'_>) -> Vec<HeaderKind> {
     }
     headers
 }
+
+mod framing; // bytes to lines
 
 #[cfg(test)]
 mod tests;

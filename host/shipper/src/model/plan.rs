@@ -149,7 +149,12 @@ fn same_framing(a: &Framing, b: &Framing) -> bool {
             (rule, multiline.timeout, multiline.bytes_max)
         })
     };
-    a.line_bytes_max == b.line_bytes_max && a.too_long == b.too_long && multiline(a) == multiline(b)
+    a.line_bytes_max == b.line_bytes_max
+        && a.too_long == b.too_long
+        && multiline(a) == multiline(b)
+        && a.delimiter == b.delimiter
+        && a.encoding == b.encoding
+        && a.compressed == b.compressed
 }
 
 /// One place in a filter chain.

@@ -96,6 +96,8 @@ pub struct EntryLedger {
     pub passed_lines: u64,
     /// Lines delivered shortened because they were too long.
     pub cut_lines: u64,
+    /// What was malformed in the encoding of its file and is delivered as U+FFFD.
+    pub malformed: u64,
     /// Bytes of files that went away before they could be read. Not in the equation: they were never read.
     pub given_up_bytes: u64,
 
@@ -176,6 +178,7 @@ impl AddAssign<&EntryLedger> for EntryLedger {
         self.dead_letters += other.dead_letters;
         self.passed_lines += other.passed_lines;
         self.cut_lines += other.cut_lines;
+        self.malformed += other.malformed;
         self.given_up_bytes += other.given_up_bytes;
         self.lag_bytes += other.lag_bytes;
         self.lag_ms = self.lag_ms.max(other.lag_ms);

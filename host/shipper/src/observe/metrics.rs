@@ -138,7 +138,7 @@ fn loss_equation(to: &mut Families<'_>, entries: &[EntryView]) -> Result<(), Err
 }
 
 fn delivery(to: &mut Families<'_>, entries: &[EntryView]) -> Result<(), Error> {
-    let counters: [Counter<EntryLedger>; 8] = [
+    let counters: [Counter<EntryLedger>; 9] = [
         ("records_acked", "", "Records acknowledged by Kafka", |ledger| ledger.records_acked),
         ("records_acked", "bytes", "Bytes of the values of acknowledged records", |l| l.records_acked_bytes),
         ("records_refused", "", "Records that Kafka refused for good", |ledger| ledger.records_refused),
@@ -146,6 +146,7 @@ fn delivery(to: &mut Families<'_>, entries: &[EntryView]) -> Result<(), Error> {
         ("dead_letters", "", "Records acknowledged on the dead-letter topic", |ledger| ledger.dead_letters),
         ("passed", "lines", "Lines shipped as they came because a filter failed on them", |l| l.passed_lines),
         ("cut", "lines", "Lines shipped shortened because they were too long", |ledger| ledger.cut_lines),
+        ("malformed", "", "Malformed in the encoding of its file, shipped as U+FFFD", |ledger| ledger.malformed),
         ("given_up", "bytes", "Bytes of files that went away before they were read", |l| l.given_up_bytes),
     ];
     for (name, unit, help, of) in counters {

@@ -89,6 +89,8 @@ pub struct EntryStatus {
     pub passed_lines: u64,
     /// Lines shipped shortened.
     pub cut_lines: u64,
+    /// What was malformed in the encoding of its file and was delivered as U+FFFD.
+    pub malformed: u64,
     /// Bytes of files that went away before they were read.
     pub given_up_bytes: u64,
     /// Bytes behind the marks.
@@ -337,6 +339,7 @@ fn entry(view: &EntryView) -> EntryStatus {
         },
         passed_lines: ledger.passed_lines,
         cut_lines: ledger.cut_lines,
+        malformed: ledger.malformed,
         given_up_bytes: ledger.given_up_bytes,
         lag_bytes: ledger.lag_bytes,
         lag_ms: ledger.lag_ms,

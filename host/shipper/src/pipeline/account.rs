@@ -23,6 +23,7 @@ pub(super) fn read(stream: &mut Stream, batch: &Batch, services: &mut Services) 
         ledger.drop_lines(DropReason::TooLong, skipped);
     }
     ledger.cut_lines += batch.cut_lines;
+    ledger.malformed += batch.replaced;
 }
 
 /// The chain answered: what was filtered or dropped has come to its end.

@@ -21,6 +21,7 @@ impl Stream {
             }
             Ok(Read::Working) => None,
             Ok(Read::AtEnd { .. }) => {
+                self.note_packed_end(services);
                 self.life = Life::Finishing;
                 None
             }

@@ -57,6 +57,8 @@ fn part(batch: &Batch, from: usize, to: usize) -> Batch {
         skipped_lines: 0,
         skipped_bytes: 0,
         cut_lines: 0,
+        replaced: 0,
+        first_line: batch.first_line.filter(|_| from == 0),
         ..batch.clone()
     }
 }
@@ -87,6 +89,8 @@ mod tests {
             skipped_lines: 0,
             skipped_bytes: 0,
             cut_lines: 0,
+            replaced: 0,
+            first_line: None,
             read_at_ms: 0,
         }
     }

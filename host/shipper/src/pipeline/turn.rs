@@ -165,6 +165,7 @@ impl Stream {
             }
             Ok(Read::AtEnd { partial_bytes }) => {
                 self.at_end = true;
+                self.note_packed_end(services);
                 if partial_bytes != self.partial_bytes {
                     // A line that is still being written is not quiet.
                     self.quiet_since = None;
@@ -210,9 +211,21 @@ impl Stream {
         let since = *self.quiet_since.get_or_insert(services.now);
         let done_at = since + self.armed.entry.finish_after;
         if services.now < done_at {
-            return Some(Turn::Until(done_at));
+            return Some(Turn::Until(self.reader.join_due().map_or(done_at, |due| due.min(done_at))));
         }
         self.finish_file(services)
+    }
+
+    /// At the end of a compressed file: what is wrong with it is told once, and where its content ends is remembered, so
+    /// that a restart need not unpack it to know.
+    pub(super) fn note_packed_end(&mut self, services: &mut Services) {
+        if let Some(problem) = self.reader.take_problem() {
+            account::stuck(self, services, &format!("while reading {}: {problem}", self.path.display()));
+        }
+        let evidence = self.reader.evidence();
+        if evidence.packed_bytes.is_some() {
+            self.progress.note_boundary(evidence);
+        }
     }
 
     /// Nothing could be read: loud, and again later. The mark stays.

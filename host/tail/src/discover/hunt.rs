@@ -107,7 +107,7 @@ impl Hunt {
                 false => Proof::Likely,
             };
             let claimed = shown.place == known.place || (rules.claimed)(&shown.place);
-            let too_small = shown.size < known.offset && !Packing::is_named(&path);
+            let too_small = !known.fits(shown.size) && !Packing::is_named(&path);
             let enough = proof == Proof::Glance || known.evidence.at >= PROOF_BYTES_MIN;
             if same && !too_small && enough {
                 spots.push_front(Spot { path, shown, proof });
@@ -166,7 +166,7 @@ impl Hunt {
             return Ok(Begun::Other);
         }
         if spot.proof == Proof::Glance {
-            let same = metadata.len() >= known.offset && known.evidence.check(&file)? == Verdict::Same;
+            let same = known.fits(metadata.len()) && known.evidence.check(&file)? == Verdict::Same;
             // Its own place: even when nothing is unread now, more may come.
             return Ok(if same { Begun::Found { ends: false } } else { Begun::Other });
         }

@@ -17,6 +17,7 @@ use super::walk::{Look, Shown, find_place, look};
 use crate::compare::{Compared, Comparison};
 use crate::evidence::Verdict;
 use crate::identity::{FileId, FileKey};
+use crate::packed::Packing;
 
 /// A new file is compared with at most so many finished ones.
 const COPIED_FILES_MAX: usize = 100;
@@ -89,7 +90,7 @@ impl KnownFiles {
         let rank = |known: &KnownFile| (known.place == shown.place, !known.finished, known.offset, known.key.file);
         here.sort_by_key(|known| std::cmp::Reverse(rank(known)));
         for known in here {
-            if known.offset > shown.size {
+            if !known.fits(shown.size) {
                 continue;
             }
             let sure = known.place == shown.place || known.place.same_but_device(&shown.place);
@@ -249,6 +250,7 @@ fn is_proven_by_content(known: &KnownFile, file: &File) -> io::Result<bool> {
         return Ok(false);
     }
     // Only for a file at the same inode number whose birth nobody knows: that it is read in one go is rare.
-    let mut comparison = Comparison::new(file.try_clone()?, None, &known.evidence, known.offset, &[])?;
+    let packing = Packing::of(file)?.filter(|_| known.evidence.packed_bytes.is_some());
+    let mut comparison = Comparison::new(file.try_clone()?, packing, &known.evidence, known.offset, &[])?;
     Ok(matches!(comparison.step(&mut { u64::MAX })?, Compared::Same { monotonous: false, .. }))
 }

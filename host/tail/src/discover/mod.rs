@@ -71,6 +71,8 @@ pub struct WatchSpec {
     /// A file read to its end and quiet for so long is closed, until it grows. (The shard keeps the time; it is here to be
     /// passed on.)
     pub close_idle: Option<Duration>,
+    /// Compressed files are meant, too: their content is read. Otherwise a new one is reported and not read.
+    pub compressed: bool,
 }
 
 /// What is known of a file from the store, or from a stream that was closed.
@@ -94,6 +96,22 @@ pub struct KnownFile {
     pub size_seen: FileOffset,
     /// When this was written: milliseconds since the Unix epoch.
     pub updated_ms: i64,
+}
+
+impl KnownFile {
+    /// Whether a file of so many bytes on the disk can hold what was read (offsets in a compressed one are those of its
+    /// content).
+    pub(crate) fn fits(&self, size: u64) -> bool {
+        size >= self.evidence.packed_bytes.unwrap_or(self.offset)
+    }
+
+    /// Whether the same file with so many bytes on the disk has nothing to read.
+    pub(crate) fn is_all_of(&self, size: u64) -> bool {
+        match self.evidence.packed_bytes {
+            Some(bytes) => self.evidence.at == self.offset && bytes == size,
+            None => self.offset == size,
+        }
+    }
 }
 
 /// A file to be read.

@@ -19,6 +19,7 @@ use super::{FileEvent, KnownFile, LossCause, Notice, OpenedFile};
 use crate::allow::{AllowPaths, OpenProblem};
 use crate::evidence::Verdict;
 use crate::identity::{FileId, FileKey};
+use crate::packed::Packing;
 
 /// What opening needs beside the entry.
 pub(super) struct Opener<'a> {
@@ -245,7 +246,9 @@ impl Entry {
         let problem = match opened {
             Ok((_, shown)) if self.has_place(&shown.place) => return None,
             Ok((file, shown)) => {
-                self.heal(&path, opener.events);
+                if matches!(Packing::refusal(&file, self.spec.compressed), Ok(None)) {
+                    self.heal(&path, opener.events);
+                }
                 match self.recognise(candidate, file, shown, opener) {
                     Ok(()) => return None,
                     Err(error) => OpenProblem::Io(error),
@@ -275,7 +278,7 @@ impl Entry {
         if let Some(id) = candidate.found {
             let Some(known) = self.known.get(id) else { return Ok(()) };
             let same = candidate.packing.is_some()
-                || (shown.size >= known.offset && known.evidence.check(&file)? == Verdict::Same);
+                || (known.fits(shown.size) && known.evidence.check(&file)? == Verdict::Same);
             if same {
                 self.open_known(id, &candidate, file, shown, opener);
             }
@@ -283,7 +286,7 @@ impl Entry {
         }
         if let Some(id) = self.known.find_here(&file, &shown)? {
             let Some(known) = self.known.get(id) else { return Ok(()) };
-            if known.finished && known.offset == shown.size {
+            if known.finished && known.is_all_of(shown.size) {
                 self.known.set_compared(id, &shown);
             } else {
                 self.open_known(id, &candidate, file, shown, opener);
@@ -319,6 +322,10 @@ impl Entry {
         shown: Shown,
         opener: &mut Opener<'_>,
     ) -> std::io::Result<()> {
+        if let Some(problem) = Packing::refusal(&file, self.spec.compressed)? {
+            self.trouble(&candidate.path, problem, opener.events);
+            return Ok(());
+        }
         let id = FileId::random()?;
         let at_end = self.start_at_end && candidate.from_first_listing && shown.place == candidate.shown.place;
         // Shorter than when it was listed: it was truncated since, and everything in it is new.

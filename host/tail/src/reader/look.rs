@@ -4,13 +4,41 @@ use std::fs::File;
 use std::io;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use memchr::memchr;
-use rustix::buffer::spare_capacity;
-
-use super::{BUFFER_BYTES_MAX, BatchLimits, Ground, Pending, Read, ReadError, Reader};
-use crate::batch::{Batch, BufferPool, Chunk, FileOffset};
+use super::pending::{Pending, Raw};
+use super::source::Source;
+use super::{BUFFER_BYTES_MAX, BatchLimits, Ground, Read, ReadError, Reader};
+use crate::batch::{Batch, BufferPool, Chunk};
+use crate::encoding::{Decoded, DecodedLines, Decoder};
 use crate::evidence::{FINGERPRINT_BYTES, Running, Verdict, read_full};
-use crate::split::{Behind, Caps, Lines, is_too_long_already, join, split};
+use crate::identity::Evidence;
+use crate::physical::{DelimitedLines, NewlineLines, Physicals};
+use crate::split::{Behind, Caps, Join, Lines, is_too_long_already, join, split};
+use crate::terminator::Terminator;
+
+/// What a byte order mark has at most.
+const HEAD_BYTES: usize = 3;
+
+/// Bytes read, and their text where they are to be decoded.
+struct Found {
+    buffer: Vec<u8>,
+    decoded: Option<Decoded>,
+}
+
+impl Found {
+    fn shown(&self) -> Shown<'_> {
+        match &self.decoded {
+            None => Shown { text: &self.buffer, lines: None },
+            Some(decoded) => Shown { text: &decoded.text, lines: Some(decoded.physicals()) },
+        }
+    }
+}
+
+/// The text that is split, and its physical lines where they are known already.
+#[derive(Clone, Copy)]
+pub(super) struct Shown<'a> {
+    pub(super) text: &'a [u8],
+    pub(super) lines: Option<DecodedLines<'a>>,
+}
 
 impl Reader {
     pub(super) fn look(
@@ -20,33 +48,50 @@ impl Reader {
         behind: Behind,
         due_at: Option<Instant>,
     ) -> Result<Read, ReadError> {
-        let file = self.file.take().ok_or(ReadError::Closed)?;
-        let found = self.look_in(&file, limits, pool, behind, due_at);
-        self.file = Some(file);
+        let mut source = self.source.take().ok_or(ReadError::Closed)?;
+        let found = self.look_in(&mut source, limits, pool, behind, due_at);
+        if let (Source::Packed(unpacker), Ok(Read::AtEnd { partial_bytes })) = (&source, &found)
+            && matches!(self.ground, Ground::Live(_))
+        {
+            self.note_packed_end(unpacker, *partial_bytes, behind);
+        }
+        self.source = Some(source);
         found
     }
 
     fn look_in(
         &mut self,
-        file: &File,
+        source: &mut Source,
         limits: &BatchLimits,
         pool: &BufferPool,
         behind: Behind,
         due_at: Option<Instant>,
     ) -> Result<Read, ReadError> {
         if let Some(pending) = self.pending.take() {
-            let lines = self.lines_in(&pending.chunk, pending.next, limits, Behind::Open);
+            let lines = self.lines_in(pending.shown(), pending.next, limits, Behind::Open);
             if !lines.is_empty() {
                 return Ok(Read::Batch(self.hand_out(pending, lines)));
             }
         }
-        if let Some(size) = self.lost_ground(file)? {
-            return Ok(Read::Truncated { size });
+        if let Some(undecided) = self.tell_packing(source, behind)? {
+            return Ok(undecided);
+        }
+        match source {
+            Source::Plain(file) => {
+                if let Some(size) = self.lost_ground(file)? {
+                    return Ok(Read::Truncated { size });
+                }
+            }
+            Source::Packed(unpacker) => {
+                if let Some(instead) = self.lost_packed_ground(unpacker, behind)? {
+                    return Ok(instead);
+                }
+            }
         }
         if self.overlong.is_some() {
-            return self.pass_over(file, limits, pool, behind);
+            return self.pass_over(source, limits, pool, behind);
         }
-        self.read_lines(file, limits, pool, behind, due_at)
+        self.read_lines(source, limits, pool, behind, due_at)
     }
 
     /// Makes sure that the file still holds what was handed out of it, as far as the window tells. Some: it does not;
@@ -78,7 +123,7 @@ impl Reader {
     /// Reads at the position and hands out the lines that end in what was read.
     fn read_lines(
         &mut self,
-        file: &File,
+        source: &mut Source,
         limits: &BatchLimits,
         pool: &BufferPool,
         behind: Behind,
@@ -86,61 +131,87 @@ impl Reader {
     ) -> Result<Read, ReadError> {
         let read_at_ms = now_ms();
         let mut buffer = pool.take(limits.bytes.clamp(1, BUFFER_BYTES_MAX));
-        let mut at_end = read_more(file, &mut buffer, self.position)? == 0;
+        let mut at_end = source.read_more(&mut buffer, self.position)? == 0;
         loop {
-            let lines = self.lines_in(&buffer, 0, limits, Behind::Open);
+            self.learn_encoding(source, &buffer)?;
+            let found = Found { decoded: self.decode(&buffer, false), buffer };
+            let lines = self.lines_in(found.shown(), 0, limits, Behind::Open);
             if !lines.is_empty() {
-                self.waiting = None;
-                let chunk = share(buffer, &lines, pool);
-                return Ok(Read::Batch(self.hand_out(Pending { chunk, next: 0, read_at_ms }, lines)));
+                return Ok(self.hand_out_found(found, lines, pool, read_at_ms));
             }
-            if self.begins_overlong(&buffer) {
-                drop(pool.share(buffer));
+            if self.begins_overlong(found.shown()) {
+                if matches!(source, Source::Packed(_)) {
+                    let head_bytes = self.largest_line_bytes().min(found.buffer.len());
+                    self.overlong_head = found.buffer[..head_bytes].to_vec();
+                }
+                drop(pool.share(found.buffer));
                 if let Ground::Live(running) = &self.ground {
                     self.overlong = Some(running.clone());
                 }
-                return self.pass_over(file, limits, pool, behind);
+                return self.pass_over(source, limits, pool, behind);
             }
             if at_end {
-                return Ok(self.at_end(buffer, limits, pool, behind, due_at, read_at_ms));
+                return Ok(self.at_end(found, limits, pool, behind, due_at, read_at_ms));
             }
+            buffer = found.buffer;
             if buffer.len() == buffer.capacity() {
                 buffer = enlarge(buffer, self.largest_line_bytes(), pool);
             }
-            at_end = read_more(file, &mut buffer, self.position)? == 0;
+            at_end = source.read_more(&mut buffer, self.position)? == 0;
         }
     }
 
     /// No line ends before the end of the file.
     fn at_end(
         &mut self,
-        buffer: Vec<u8>,
+        mut found: Found,
         limits: &BatchLimits,
         pool: &BufferPool,
         behind: Behind,
         due_at: Option<Instant>,
         read_at_ms: i64,
     ) -> Read {
-        let due = self.join_is_due(&buffer, due_at);
+        let due = self.join_is_due(&found, due_at);
         let behind = if due && behind == Behind::Open { Behind::JoinDue } else { behind };
+        if behind == Behind::Nothing {
+            found.decoded = self.decode(&found.buffer, true);
+        }
         let lines = match behind {
             Behind::Open => Lines::default(),
-            _ => self.lines_in(&buffer, 0, limits, behind),
+            _ => self.lines_in(found.shown(), 0, limits, behind),
         };
         if lines.is_empty() {
-            let partial_bytes = buffer.len() as u64;
-            drop(pool.share(buffer)); // back to the pool
+            let partial_bytes = found.buffer.len() as u64;
+            drop(pool.share(found.buffer)); // back to the pool
             return Read::AtEnd { partial_bytes };
         }
+        self.hand_out_found(found, lines, pool, read_at_ms)
+    }
+
+    fn hand_out_found(&mut self, found: Found, lines: Lines, pool: &BufferPool, read_at_ms: i64) -> Read {
         self.waiting = None;
-        let chunk = share(buffer, &lines, pool);
-        Read::Batch(self.hand_out(Pending { chunk, next: 0, read_at_ms }, lines))
+        let (text, raw) = match found.decoded {
+            None => (found.buffer, None),
+            Some(decoded) => {
+                let rest_replaced = decoded.rest_replaced_within(self.line_bytes_max());
+                let Decoded { text, lines, file_end, .. } = decoded;
+                let raw = Raw { bytes: found.buffer, base: self.position, lines, rest_replaced, file_end };
+                (text, Some(Box::new(raw)))
+            }
+        };
+        let chunk = share(text, &lines, pool);
+        Read::Batch(self.hand_out(Pending { chunk, next: 0, read_at_ms, raw }, lines))
     }
 
     /// Keeps the time of a join that waits at the end of the file: it begins again whenever the file has grown.
-    fn join_is_due(&mut self, buffer: &[u8], due_at: Option<Instant>) -> bool {
+    fn join_is_due(&mut self, found: &Found, due_at: Option<Instant>) -> bool {
         let Some(multiline) = &self.framing.multiline else { return false };
-        if memchr(b'\n', buffer).is_none() {
+        let buffer = &found.buffer;
+        let whole = match &found.decoded {
+            Some(decoded) => !decoded.lines.is_empty(),
+            None => self.terminator.find(buffer, 0, self.position).is_some(),
+        };
+        if !whole {
             self.waiting = None; // a partial line waits for its newline, not for the clock
             return false;
         }
@@ -156,22 +227,73 @@ impl Reader {
     }
 
     pub(super) fn line_bytes_max(&self) -> usize {
-        self.framing.physical_bytes_max().clamp(1, BUFFER_BYTES_MAX / 4)
+        self.framing.physical_bytes_max().clamp(1, BUFFER_BYTES_MAX / 8)
     }
 
     /// A buffer of so many bytes holds every line that is not too long, terminator included; every join, too, and
     /// enough behind it to see that it is one.
     fn largest_line_bytes(&self) -> usize {
-        let joined = self.framing.multiline.as_ref().map_or(0, |m| m.bytes_max.clamp(1, BUFFER_BYTES_MAX / 4) + 2);
-        self.line_bytes_max() + 2 + joined
+        let terminator = self.framing.delimiter.longest();
+        let joined =
+            self.framing.multiline.as_ref().map_or(0, |m| m.bytes_max.clamp(1, BUFFER_BYTES_MAX / 8) + terminator);
+        let text = self.line_bytes_max() + terminator + joined;
+        if self.framing.encoding.is_some() { Decoder::raw_bytes_for(text) } else { text }
     }
 
-    fn begins_overlong(&self, bytes: &[u8]) -> bool {
-        let max = self.line_bytes_max();
-        is_too_long_already(bytes.len(), max) && memchr(b'\n', &bytes[..max + 2]).is_none()
+    fn begins_overlong(&self, shown: Shown<'_>) -> bool {
+        let (max, terminator) = (self.line_bytes_max(), self.framing.delimiter.longest());
+        is_too_long_already(shown.text.len(), max, terminator)
+            && match shown.lines {
+                Some(lines) => lines.lines.first().is_none_or(|line| line.place.len() > max),
+                None => self.terminator.find(&shown.text[..max + terminator], 0, self.position).is_none(),
+            }
     }
 
-    fn lines_in(&self, bytes: &[u8], next: usize, limits: &BatchLimits, behind: Behind) -> Lines {
+    /// Learns from the beginning of the file how its text is to be decoded.
+    pub(super) fn learn_encoding(&mut self, source: &mut Source, buffer: &[u8]) -> io::Result<()> {
+        let Some(encoding) = self.framing.encoding.filter(|_| !self.head_seen) else { return Ok(()) };
+        let mut head = [0; HEAD_BYTES];
+        let bytes = match self.position {
+            0 => buffer.len().min(HEAD_BYTES),
+            _ => HEAD_BYTES,
+        };
+        match self.position {
+            0 => head[..bytes].copy_from_slice(&buffer[..bytes]),
+            _ => drop(self.read_head(source, &mut head)?),
+        }
+        let decoder = Decoder::new(encoding, &self.framing.delimiter, &head[..bytes]);
+        self.terminator = decoder.terminator().clone();
+        self.decoder = Some(decoder);
+        self.head_seen = bytes == HEAD_BYTES; // fewer bytes may still become a byte order mark
+        Ok(())
+    }
+
+    fn read_head(&self, source: &mut Source, head: &mut [u8]) -> io::Result<bool> {
+        match source {
+            Source::Plain(file) => read_full(file, head, 0),
+            Source::Packed(unpacker) => unpacker.read_head(head),
+        }
+    }
+
+    pub(super) fn decode(&self, bytes: &[u8], last: bool) -> Option<Decoded> {
+        Some(self.decoder.as_ref()?.decode(bytes, self.position, last))
+    }
+
+    fn lines_in(&self, shown: Shown<'_>, next: usize, limits: &BatchLimits, behind: Behind) -> Lines {
+        match (shown.lines, &self.terminator) {
+            (Some(lines), _) => self.lines_of(&lines, next, limits, behind),
+            (None, Terminator::Newline) => {
+                let base = self.position - next as u64;
+                self.lines_of(&NewlineLines { bytes: shown.text, base }, next, limits, behind)
+            }
+            (None, terminator) => {
+                let base = self.position - next as u64;
+                self.lines_of(&DelimitedLines { bytes: shown.text, base, terminator }, next, limits, behind)
+            }
+        }
+    }
+
+    fn lines_of(&self, physicals: &impl Physicals, next: usize, limits: &BatchLimits, behind: Behind) -> Lines {
         let caps = Caps {
             bytes: limits.bytes.max(1),
             lines: limits.lines.max(1),
@@ -179,19 +301,26 @@ impl Reader {
             too_long: self.framing.too_long,
             lines_hint: self.lines_hint,
         };
-        let base = self.position - next as u64;
         match &self.framing.multiline {
-            None => split(bytes, next, base, &caps, behind),
+            None => split(physicals, next, self.position, &caps, behind),
             Some(multiline) => {
-                let joined_bytes = multiline.bytes_max.clamp(1, BUFFER_BYTES_MAX / 4);
-                join(bytes, next, base, &caps, behind, &multiline.rule, joined_bytes)
+                let joined_bytes = multiline.bytes_max.clamp(1, BUFFER_BYTES_MAX / 8);
+                let terminator_bytes = self.framing.delimiter.longest();
+                let how = Join { rule: &multiline.rule, joined_bytes, terminator_bytes };
+                join(physicals, next, self.position, &caps, behind, &how)
             }
         }
     }
 
     /// Makes a batch of lines that begin at the position, and moves the position behind them.
     fn hand_out(&mut self, from: Pending, lines: Lines) -> Batch {
-        let passed = &from.chunk[from.next..lines.upto];
+        let (passed, replaced) = match &from.raw {
+            None => (&from.chunk[from.next..lines.upto], 0),
+            Some(raw) => {
+                let (from, upto) = (self.position, lines.file_upto);
+                (raw.between(from, upto), raw.replaced(from, upto, self.line_bytes_max()))
+            }
+        };
         let evidence = match &mut self.ground {
             Ground::Parked(evidence) => *evidence,
             Ground::Live(running) => {
@@ -200,12 +329,16 @@ impl Reader {
                 evidence
             }
         };
+        let evidence = Evidence { packed_bytes: self.packed.map(|_| 0), ..evidence };
         let first_offset = self.position;
         self.position += passed.len() as u64;
+        let first_line = self.next_line;
+        self.next_line = first_line.map(|line| line + lines.physical_lines);
         // A little more room than the last batch needed: the columns seldom grow while they are filled.
         self.lines_hint = lines.starts.len() + lines.starts.len() / 16 + 1;
         if lines.capped {
-            self.pending = Some(Pending { chunk: from.chunk.clone(), next: lines.upto, read_at_ms: from.read_at_ms });
+            let (chunk, read_at_ms) = (from.chunk.clone(), from.read_at_ms);
+            self.pending = Some(Pending { chunk, next: lines.upto, read_at_ms, raw: from.raw });
         }
         Batch {
             chunk: from.chunk,
@@ -218,20 +351,9 @@ impl Reader {
             skipped_lines: lines.skipped_lines,
             skipped_bytes: lines.skipped_bytes,
             cut_lines: lines.cut_lines,
+            replaced,
+            first_line,
             read_at_ms: from.read_at_ms,
-        }
-    }
-}
-
-/// Reads behind what `buffer` holds, whose first byte lies at `position`; 0 at the end of the file. The buffer must
-/// have room.
-pub(super) fn read_more(file: &File, buffer: &mut Vec<u8>, position: FileOffset) -> io::Result<usize> {
-    loop {
-        let at = position + buffer.len() as u64;
-        match rustix::io::pread(file, spare_capacity(buffer), at) {
-            Ok(bytes) => return Ok(bytes),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
         }
     }
 }

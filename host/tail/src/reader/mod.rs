@@ -4,6 +4,11 @@
 //! of the file up to it. Every look begins at the position: a partial line is read again rather than kept, so an idle
 //! file holds no buffer, and what is handed out is always what the file holds now. It never writes, never waits.
 //!
+//! A compressed file is read as its content: positions, offsets, evidence and limits are those of the content, only the
+//! place on the disk and `Truncated` are the file's own. It can be read forwards only: to come to a position (after a
+//! restart, or back) its content is unpacked from the beginning again, in turns, and compared on the way. What lies
+//! between the position and the end of what was unpacked is kept in memory: no more than was looked at.
+//!
 //! ```text
 //!   handed out               | not handed out yet
 //!   ------------- window ----+-- whole lines --+-- partial line ...
@@ -13,17 +18,23 @@
 
 mod look; // one look: compare, read, split, hand out
 mod overlong; // lines far longer than their limit
+mod pending; // what is left of a buffer
+mod source; // a file as it is, or the content of a compressed one
 
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::batch::{Batch, BufferPool, Chunk, FileOffset};
-use crate::evidence::{Running, Verdict};
+use self::pending::Pending;
+use self::source::Source;
+use crate::batch::{Batch, BufferPool, FileOffset};
+use crate::encoding::Decoder;
+use crate::evidence::Running;
 use crate::framing::Framing;
 use crate::identity::Evidence;
 use crate::split::Behind;
+use crate::terminator::Terminator;
 
 /// No buffer is larger, so that places in it fit 32 bits. Far above every limit that makes sense.
 const BUFFER_BYTES_MAX: usize = 1 << 30;
@@ -95,11 +106,45 @@ pub enum ReadError {
     Closed,
 }
 
+/// What is wrong with a compressed file. Everything that could be unpacked is handed out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PackedProblem {
+    /// Its bytes are not what they should be.
+    #[error("the compressed file is damaged: {reason}; its content could be read up to {at}, and nothing behind it")]
+    Damaged {
+        /// Offset in the content.
+        at: FileOffset,
+        /// What the format says.
+        reason: String,
+    },
+    /// It is finished, and ends in the middle.
+    #[error("the compressed file ends in the middle: its content could be read up to {at}")]
+    CutOff {
+        /// Offset in the content.
+        at: FileOffset,
+    },
+}
+
 /// One open file generation.
 #[derive(Debug)]
 pub struct Reader {
-    file: Option<File>,
+    source: Option<Source>,
     framing: Arc<Framing>,
+    terminator: Terminator,
+    /// How the text is decoded, as far as the beginning of the file was seen.
+    decoder: Option<Decoder>,
+    /// Enough of the beginning was seen for a byte order mark.
+    head_seen: bool,
+    /// Number of the physical line at the position, where all before it was read by this reader.
+    next_line: Option<u64>,
+    /// The file is compressed; so many bytes of it hold nothing behind the position (0: not known).
+    packed: Option<u64>,
+    /// The entry unpacks what is compressed, and this file is not.
+    plain: bool,
+    /// Content of a compressed file, looked through on the way to the position.
+    passing: Option<Box<Running>>,
+    problem: Option<PackedProblem>,
+    told_problem: bool,
     /// Offset of the first byte that was not handed out.
     position: FileOffset,
     ground: Ground,
@@ -107,6 +152,8 @@ pub struct Reader {
     pending: Option<Pending>,
     /// A line at `position` that is longer than its limit, looked through in search of its end.
     overlong: Option<Box<Running>>,
+    /// Its first bytes, where they could not be had again.
+    overlong_head: Vec<u8>,
     /// A join that waits at the end of the file: how many bytes were seen behind `position`, and since when.
     waiting: Option<(usize, Instant)>,
     lines_hint: usize,
@@ -121,14 +168,6 @@ enum Ground {
     Live(Box<Running>),
 }
 
-#[derive(Debug)]
-struct Pending {
-    chunk: Chunk,
-    /// Where `position` is in the chunk.
-    next: usize,
-    read_at_ms: i64,
-}
-
 impl Reader {
     /// Begins at `from`. `evidence` is of the file up to `from` or before (the default for a new file); the file has to
     /// hold what it says: prefix and window are compared here, the rest when the first byte is read (then a difference
@@ -136,12 +175,22 @@ impl Reader {
     /// hash begins at that place.
     pub fn new(file: File, from: FileOffset, evidence: Evidence, framing: Arc<Framing>) -> Result<Reader, ReadError> {
         let mut reader = Reader {
-            file: None,
+            source: None,
+            terminator: Terminator::of(&framing),
             framing,
+            decoder: None,
+            head_seen: false,
+            next_line: (from == 0).then_some(1),
+            packed: evidence.packed_bytes,
+            plain: false,
+            passing: None,
+            problem: None,
+            told_problem: false,
             position: from,
             ground: Ground::Parked(evidence),
             pending: None,
             overlong: None,
+            overlong_head: Vec::new(),
             waiting: None,
             lines_hint: 0,
         };
@@ -179,18 +228,29 @@ impl Reader {
 
     /// Evidence at `position` (or a little before it, between a rewind and the next read).
     pub fn evidence(&self) -> Evidence {
-        match &self.ground {
+        let evidence = match &self.ground {
             Ground::Parked(evidence) => *evidence,
             Ground::Live(running) => running.evidence(),
+        };
+        Evidence { packed_bytes: self.packed, ..evidence }
+    }
+
+    /// Size of the file now. Of a compressed one it is the least that its content may have: what was unpacked and the
+    /// bytes that were not.
+    pub fn size(&self) -> io::Result<u64> {
+        match &self.source {
+            Some(Source::Plain(file)) => Ok(file.metadata()?.len()),
+            Some(Source::Packed(unpacker)) => {
+                let rest = unpacker.packed_size()?.saturating_sub(unpacker.packed_at());
+                Ok(unpacker.end().max(self.position) + rest)
+            }
+            None => Err(io::Error::other("the file is closed")),
         }
     }
 
-    /// Size of the file now.
-    pub fn size(&self) -> io::Result<u64> {
-        match &self.file {
-            Some(file) => Ok(file.metadata()?.len()),
-            None => Err(io::Error::other("the file is closed")),
-        }
+    /// What is wrong with a compressed file: asked for at its end, told once.
+    pub fn take_problem(&mut self) -> Option<PackedProblem> {
+        self.problem.take()
     }
 
     /// Goes back to `from` to read again; `evidence` is of `from` or a place before it. The same bytes give the same
@@ -202,7 +262,9 @@ impl Reader {
         self.forget_what_was_seen();
         if from != self.position {
             self.position = from;
+            self.next_line = (from == 0).then_some(1);
             self.ground = Ground::Parked(evidence);
+            self.packed = self.packed.map(|_| 0);
         }
         Ok(())
     }
@@ -211,39 +273,39 @@ impl Reader {
     pub fn close(&mut self) {
         self.forget_what_was_seen();
         self.ground = Ground::Parked(self.evidence());
-        self.file = None;
+        self.source = None;
     }
 
     /// Whether the file is open.
     pub fn is_open(&self) -> bool {
-        self.file.is_some()
+        self.source.is_some()
     }
 
     /// Goes on with a descriptor of the same file; refused (and still closed) when it is another one.
     pub fn reopen(&mut self, file: File) -> Result<(), ReadError> {
         let evidence = self.evidence();
-        if evidence.at == 0 && self.position > 0 {
+        let source = self.source_of(file, &evidence)?;
+        if let (Source::Plain(file), 0, 1..) = (&source, evidence.at, self.position) {
             // Nothing vouches for the bytes before the position: from now on they do themselves.
-            self.ground = Ground::Live(Box::new(Running::resume(&file, &evidence, self.position)?));
+            self.ground = Ground::Live(Box::new(Running::resume(file, &evidence, self.position)?));
         }
-        match evidence.check(&file)? {
-            Verdict::Same => self.file = Some(file),
-            Verdict::Different => return Err(ReadError::OtherContent),
-            Verdict::Shorter { size } => return Err(ReadError::TooShort { size, wanted: self.position }),
-        }
+        self.source = Some(source);
         Ok(())
     }
 
     /// Takes effect with the next batch.
     pub fn set_framing(&mut self, framing: Arc<Framing>) {
+        self.terminator = Terminator::of(&framing);
         self.framing = framing;
-        self.overlong = None; // its limit may be another now
-        self.waiting = None;
+        (self.decoder, self.head_seen) = (None, false);
+        self.forget_what_was_seen();
     }
 
     fn forget_what_was_seen(&mut self) {
         self.pending = None;
         self.overlong = None;
+        self.overlong_head = Vec::new();
+        self.passing = None;
         self.waiting = None;
     }
 }

@@ -10,13 +10,15 @@
 
 pub mod world;
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::sync::Arc;
 
 use tailmill_tail::evidence::Verdict;
 use tailmill_tail::{
-    Batch, BatchLimits, BufferPool, Evidence, Framing, Multiline, MultilineRule, Read, Reader, TooLong,
+    Batch, BatchLimits, BufferPool, Delimiter, Evidence, Framing, Multiline, MultilineRule, Packing, Read, Reader,
+    TooLong,
 };
 
 /// A line as it should come: its bytes, and the offset behind its terminator.
@@ -29,60 +31,95 @@ pub struct Expected {
     pub skipped_lines: u64,
     pub skipped_bytes: u64,
     pub cut_lines: u64,
+    pub replaced: u64,
     /// Bytes behind the last complete line.
     pub partial_bytes: u64,
 }
 
-/// The naive splitter: slow, and simple enough to be believed.
-pub fn expected(content: &[u8], framing: &Framing, finished: bool) -> Expected {
-    let physical = physical_lines(content, finished);
+/// One physical line of the naive splitter.
+struct Physical {
+    text: Vec<u8>,
+    /// Its terminator, as text.
+    terminator: Vec<u8>,
+    /// Where it begins and ends in the file, terminator included.
+    start: usize,
+    next: usize,
+    replaced: u64,
+}
+
+/// The naive splitter: slow, and simple enough to be believed. `breaks`: where a join timed out.
+pub fn expected_with(content: &[u8], framing: &Framing, finished: bool, breaks: &BTreeSet<u64>) -> Expected {
+    let (physical, rest) = physical_lines(content, framing, finished);
     let line_max = match &framing.multiline {
         Some(multiline) => framing.line_bytes_max.min(multiline.bytes_max),
         None => framing.line_bytes_max,
     };
+    let terminator_max = match &framing.delimiter {
+        Delimiter::Newline => 2,
+        Delimiter::Bytes(bytes) => bytes.len(),
+    };
     let mut out = Expected::default();
-    let mut open: Option<(usize, usize, usize)> = None;
+    // Lines of the join that is open.
+    let mut open: Vec<Physical> = Vec::new();
+    let close = |open: &mut Vec<Physical>, out: &mut Expected| {
+        let Some(last) = open.last() else { return };
+        let next = last.next as u64;
+        let lines = std::mem::take(open);
+        out.replaced += lines.iter().map(|line| line.replaced).sum::<u64>();
+        let without_last = lines.len() - 1;
+        let parts = lines.iter().enumerate().map(|(i, line)| match i < without_last {
+            true => [&line.text[..], &line.terminator[..]].concat(),
+            false => line.text.clone(),
+        });
+        out.lines.push((parts.collect::<Vec<_>>().concat(), next));
+    };
     let mut upto = 0;
-    for (start, end, next) in physical {
-        let too_long = end - start > line_max;
-        let (begins, ends) = joins(framing, &content[start..end]);
-        let too_big = match (&framing.multiline, open) {
-            (Some(multiline), Some(open)) => end - open.0 > multiline.bytes_max,
-            _ => false,
-        };
-        if (too_long || begins || too_big)
-            && let Some((s, e, n)) = open.take()
-        {
-            out.lines.push((content[s..e].to_vec(), n as u64));
-            upto = n;
+    for line in physical {
+        let (next, too_long) = (line.next, line.text.len() > line_max);
+        let (begins, ends) = joins(framing, &line.text);
+        let before: usize = open.iter().map(|line| line.text.len() + line.terminator.len()).sum();
+        let too_big = !open.is_empty()
+            && framing.multiline.as_ref().is_some_and(|multiline| before + line.text.len() > multiline.bytes_max);
+        if too_long || begins || too_big {
+            close(&mut open, &mut out);
         }
         if too_long && framing.too_long == TooLong::Skip {
             out.skipped_lines += 1;
-            out.skipped_bytes += (next - start) as u64;
-            upto = next;
+            out.skipped_bytes += (line.next - line.start) as u64;
         } else if too_long {
             out.cut_lines += 1;
-            out.lines.push((content[start..start + line_max].to_vec(), next as u64));
-            upto = next;
+            out.lines.push((cut(&line.text, line_max, framing.encoding.is_some()), next as u64));
         } else {
-            open = Some((open.map_or(start, |o| o.0), end, next));
-            if ends {
-                let (s, e, n) = open.take().unwrap();
-                out.lines.push((content[s..e].to_vec(), n as u64));
-                upto = n;
+            open.push(line);
+            if ends || breaks.contains(&(next as u64)) {
+                close(&mut open, &mut out);
             }
         }
+        upto = open.first().map_or(next, |line| line.start);
     }
     // What is too long already ends a join, although its own end was not seen.
-    let rest = content.len() - open.map_or(upto, |o| o.2);
-    if let Some((s, e, n)) = open
-        && (finished || rest >= line_max + 2)
-    {
-        out.lines.push((content[s..e].to_vec(), n as u64));
-        upto = n;
+    if !open.is_empty() && (finished || rest >= line_max + terminator_max) {
+        upto = open.last().unwrap().next;
+        close(&mut open, &mut out);
+    }
+    if finished && upto < content.len() {
+        out.skipped_bytes += (content.len() - upto) as u64; // a byte order mark and nothing else
+        upto = content.len();
     }
     out.partial_bytes = (content.len() - upto) as u64;
     out
+}
+
+pub fn expected(content: &[u8], framing: &Framing, finished: bool) -> Expected {
+    expected_with(content, framing, finished, &BTreeSet::new())
+}
+
+fn cut(text: &[u8], max: usize, is_text: bool) -> Vec<u8> {
+    let mut end = max;
+    while is_text && std::str::from_utf8(&text[..end]).is_err() {
+        end -= 1;
+    }
+    text[..end].to_vec()
 }
 
 /// Whether a line begins a join, and whether it ends one.
@@ -95,20 +132,99 @@ fn joins(framing: &Framing, line: &[u8]) -> (bool, bool) {
     }
 }
 
-fn physical_lines(content: &[u8], finished: bool) -> Vec<(usize, usize, usize)> {
-    let mut lines = Vec::new();
-    let mut start = 0;
-    for (i, &byte) in content.iter().enumerate() {
-        if byte == b'\n' {
-            let end = if i > start && content[i - 1] == b'\r' { i - 1 } else { i };
-            lines.push((start, end, i + 1));
-            start = i + 1;
+/// The physical lines of a file, and how much text is behind the last of them.
+fn physical_lines(content: &[u8], framing: &Framing, finished: bool) -> (Vec<Physical>, usize) {
+    let named = framing.encoding.map(|encoding| encoding_rs::Encoding::for_label(encoding.name().as_bytes()).unwrap());
+    let (encoding, mark) = match named {
+        Some(named) => encoding_rs::Encoding::for_bom(content).map_or((Some(named), 0), |(e, len)| (Some(e), len)),
+        None => (None, 0),
+    };
+    let little = encoding == Some(encoding_rs::UTF_16LE);
+    let unit = if little || encoding == Some(encoding_rs::UTF_16BE) { 2 } else { 1 };
+    let form = |text: &[u8]| -> Vec<u8> {
+        match unit {
+            1 => text.to_vec(),
+            _ => text.iter().flat_map(|&byte| if little { [byte, 0] } else { [0, byte] }).collect(),
         }
+    };
+    let terminator = match &framing.delimiter {
+        Delimiter::Newline => b"\n".to_vec(),
+        Delimiter::Bytes(bytes) => bytes.to_vec(),
+    };
+    let (needle, cr) = (form(&terminator), form(b"\r"));
+    let mut lines = Vec::new();
+    let (mut start, mut text_start, mut at) = (0, mark, mark);
+    while at + needle.len() <= content.len() {
+        if !content[at..].starts_with(&needle) {
+            at += unit;
+            continue;
+        }
+        let mut bytes = &content[text_start..at];
+        let mut ending = terminator.clone();
+        if framing.delimiter == Delimiter::Newline
+            && let Some(stripped) = bytes.strip_suffix(&cr[..])
+        {
+            bytes = stripped;
+            ending = b"\r\n".to_vec();
+        }
+        let (text, replaced) = text_of(bytes, encoding, true);
+        let next = at + needle.len();
+        lines.push(Physical { text, terminator: ending, start, next, replaced });
+        (start, text_start, at) = (next, next, next);
     }
-    if finished && start < content.len() {
-        lines.push((start, content.len(), content.len()));
+    let (text, replaced) = text_of(&content[text_start.min(content.len())..], encoding, finished);
+    let rest = text.len();
+    if finished && rest > 0 {
+        lines.push(Physical { text, terminator: vec![], start, next: content.len(), replaced });
     }
-    lines
+    (lines, rest)
+}
+
+/// Bytes as text. UTF-16 is decoded by the standard library, for a second opinion.
+fn text_of(bytes: &[u8], encoding: Option<&'static encoding_rs::Encoding>, whole: bool) -> (Vec<u8>, u64) {
+    let Some(encoding) = encoding else { return (bytes.to_vec(), 0) };
+    let little = encoding == encoding_rs::UTF_16LE;
+    if little || encoding == encoding_rs::UTF_16BE {
+        let unit = |pair: &[u8]| match little {
+            true => u16::from_le_bytes([pair[0], pair[1]]),
+            false => u16::from_be_bytes([pair[0], pair[1]]),
+        };
+        let mut units: Vec<u16> = bytes.chunks_exact(2).map(unit).collect();
+        let mut odd = bytes.len() % 2 == 1;
+        if units.last().is_some_and(|unit| (0xd800..0xdc00).contains(unit)) && (!whole || odd) {
+            units.pop(); // waits for its other half; half a unit behind it makes one malformed thing of both
+            odd = whole;
+        }
+        let mut malformed = 0;
+        let count = |found: Result<char, _>| found.unwrap_or_else(|_| (malformed += 1, '\u{fffd}').1);
+        let mut text: String = char::decode_utf16(units).map(count).collect();
+        let replaced = text.matches('\u{fffd}').count() as u64;
+        if whole && odd {
+            text.push('\u{fffd}');
+        }
+        let bad = malformed > 0 || (whole && odd);
+        return (text.into_bytes(), if bad { replaced + u64::from(whole && odd) } else { 0 });
+    }
+    let mut decoder = encoding.new_decoder_without_bom_handling();
+    let mut text = vec![0; bytes.len() * 3 + 16];
+    let (_, _, written, errors) = decoder.decode_to_utf8(bytes, &mut text, whole);
+    text.truncate(written);
+    let replaced = if errors { String::from_utf8(text.clone()).unwrap().matches('\u{fffd}').count() } else { 0 };
+    (text, replaced as u64)
+}
+
+/// Bytes as one member of a compressed file.
+pub fn pack(bytes: &[u8], packing: Option<Packing>) -> Vec<u8> {
+    match packing {
+        None => bytes.to_vec(),
+        Some(Packing::Gzip) => {
+            let mut encoder =
+                flate2::GzBuilder::new().filename("a name").write(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap()
+        }
+        Some(Packing::Zstd) => zstd::encode_all(bytes, 1).unwrap(),
+    }
 }
 
 /// So many random scripts, unless the environment asks for another number (a soak).
@@ -127,22 +243,82 @@ pub struct Bench {
     pub batches: Vec<Batch>,
     pub content: Vec<u8>,
     pub at_end_partial_bytes: u64,
+    framing: Arc<Framing>,
+    /// Where a join timed out.
+    pub breaks: BTreeSet<u64>,
+    packing: Option<Packing>,
+    /// Content whose compressed form was not written yet, and that form.
+    behind: usize,
+    unwritten: Vec<u8>,
 }
 
 impl Bench {
     pub fn new(framing: &Framing, limits: BatchLimits, pool_bytes: usize) -> Bench {
+        Self::packed(framing, limits, pool_bytes, None)
+    }
+
+    /// What is appended is written as a member of its own.
+    pub fn packed(framing: &Framing, limits: BatchLimits, pool_bytes: usize, packing: Option<Packing>) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         File::create(&path).unwrap();
-        let reader =
-            Reader::new(File::open(&path).unwrap(), 0, Evidence::default(), Arc::new(framing.clone())).unwrap();
+        let framing = Arc::new(Framing { compressed: packing.is_some(), ..framing.clone() });
+        let reader = Reader::new(File::open(&path).unwrap(), 0, Evidence::default(), framing.clone()).unwrap();
         let pool = BufferPool::new(pool_bytes, 4);
-        Bench { _dir: dir, path, reader, limits, pool, batches: vec![], content: vec![], at_end_partial_bytes: 0 }
+        let (batches, content, breaks) = (vec![], vec![], BTreeSet::new());
+        Bench {
+            _dir: dir,
+            path,
+            reader,
+            limits,
+            pool,
+            batches,
+            content,
+            at_end_partial_bytes: 0,
+            framing,
+            breaks,
+            packing,
+            behind: 0,
+            unwritten: vec![],
+        }
     }
 
     pub fn append(&mut self, bytes: &[u8]) {
-        OpenOptions::new().append(true).open(&self.path).unwrap().write_all(bytes).unwrap();
+        self.write_rest();
+        self.append_in_part(bytes, usize::MAX);
+        self.write_rest();
+    }
+
+    /// As `append`, but only so many bytes of what has to be written come to the disk now.
+    pub fn append_in_part(&mut self, bytes: &[u8], written: usize) {
+        self.write_rest();
+        if bytes.is_empty() {
+            return;
+        }
+        self.unwritten = pack(bytes, self.packing);
         self.content.extend_from_slice(bytes);
+        self.behind = bytes.len();
+        let now: Vec<u8> = self.unwritten.drain(..written.min(self.unwritten.len())).collect();
+        self.write(&now);
+        if self.unwritten.is_empty() {
+            self.behind = 0;
+        }
+    }
+
+    /// The rest of what was not written.
+    pub fn write_rest(&mut self) {
+        let rest = std::mem::take(&mut self.unwritten);
+        self.write(&rest);
+        self.behind = 0;
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) {
+        OpenOptions::new().append(true).open(&self.path).unwrap().write_all(bytes).unwrap();
+    }
+
+    /// Other bytes in the same file.
+    pub fn replace(&mut self, bytes: &[u8]) {
+        std::fs::write(&self.path, bytes).unwrap();
     }
 
     pub fn file(&self) -> File {
@@ -165,7 +341,14 @@ impl Bench {
             Read::Working => true,
             Read::AtEnd { partial_bytes } => {
                 self.at_end_partial_bytes = partial_bytes;
-                assert_eq!(self.reader.position() + partial_bytes, self.content.len() as u64);
+                let seen = self.reader.position() + partial_bytes;
+                let all = self.content.len() as u64;
+                match self.packing {
+                    None => assert_eq!(seen + self.unwritten.len() as u64, all),
+                    // What was not written in whole may be seen in part; a file of few bytes is not told yet.
+                    Some(_) => assert!(seen <= all || self.reader.position() == 0, "{seen} of {all}"),
+                }
+                assert!(seen + self.behind as u64 >= all, "{seen} of {all}, {} behind", self.behind);
                 false
             }
             Read::Truncated { size } => panic!("truncated to {size}, which nobody did"),
@@ -179,8 +362,58 @@ impl Bench {
     /// Forgets what was handed out from batch `n` on, and rewinds the reader to its start.
     pub fn rewind_to_batch(&mut self, n: usize) {
         let batch = &self.batches[n];
-        self.reader.rewind(batch.first_offset, batch.evidence).unwrap();
+        let from = batch.first_offset;
+        self.reader.rewind(from, batch.evidence).unwrap();
         self.batches.truncate(n);
+        self.breaks.retain(|at| *at <= from);
+    }
+
+    /// Another process goes on from a mark: behind line `i` of batch `n`.
+    pub fn restart_from_mark(&mut self, n: usize, i: usize) {
+        let batch = &mut self.batches[n];
+        // What was cut or replaced is counted for the batch, not for its lines: then only a whole batch is settled.
+        let part = batch.cut_lines + batch.replaced == 0 && i < batch.len();
+        let mark = if part { batch.line_ends[i] } else { batch.end_offset };
+        if part {
+            for column in [&mut batch.starts, &mut batch.ends] {
+                column.truncate(i + 1);
+            }
+            batch.line_ends.truncate(i + 1);
+            (batch.end_offset, batch.skipped_lines, batch.skipped_bytes) = (mark, 0, 0);
+        }
+        let evidence = batch.evidence;
+        self.batches.truncate(n + 1);
+        self.breaks.retain(|at| *at <= mark);
+        self.reader = Reader::new(self.file(), mark, evidence, self.framing.clone()).unwrap();
+    }
+
+    /// The time of a join that waits is over.
+    pub fn let_the_join_time_out(&mut self) {
+        self.read_to_end(false);
+        let Some(due) = self.reader.join_due() else { return };
+        let before = self.reader.position();
+        let Read::Batch(batch) = self.reader.read_due(&self.limits, &self.pool, due).unwrap() else {
+            panic!("due, and not complete")
+        };
+        assert_eq!(batch.len(), 1);
+        self.check(&batch, before);
+        self.breaks.insert(batch.end_offset);
+        self.batches.push(batch);
+        self.read_to_end(false);
+    }
+
+    /// What should have come out.
+    pub fn expected(&self, finished: bool) -> Expected {
+        expected_with(&self.content, &self.framing, finished, &self.breaks)
+    }
+
+    /// Every number of a line that a batch tells is right.
+    pub fn check_line_numbers(&self) {
+        let (physical, _) = physical_lines(&self.content, &self.framing, true);
+        for batch in &self.batches {
+            let before = physical.iter().filter(|line| line.next as u64 <= batch.first_offset).count();
+            assert!(batch.first_line.is_none_or(|number| number == before as u64 + 1), "{:?}", batch.first_line);
+        }
     }
 
     /// What came out, in the form of what is expected.
@@ -191,6 +424,7 @@ impl Bench {
             out.skipped_lines += batch.skipped_lines;
             out.skipped_bytes += batch.skipped_bytes;
             out.cut_lines += batch.cut_lines;
+            out.replaced += batch.replaced;
         }
         out
     }
@@ -204,20 +438,23 @@ impl Bench {
         assert!(batch.len() == batch.line_ends.len());
         let lines_bytes: u64 = (0..batch.len()).map(|i| batch.line_bytes(i)).sum();
         assert_eq!(lines_bytes + batch.skipped_bytes, batch.bytes(), "every byte is accounted for");
-        assert!(batch.len() <= 1 || lines_bytes <= self.limits.bytes as u64, "no batch is larger than the limit");
+        let text_bytes = batch.ends.last().map_or(0, |end| end - batch.starts[0]) as usize;
+        assert!(batch.len() <= 1 || text_bytes <= self.limits.bytes, "no batch is larger than the limit");
         assert!((0..batch.len()).all(|i| batch.line_offset(i) < batch.line_ends[i]));
         assert!(batch.evidence.at <= batch.first_offset);
+        assert_eq!(batch.evidence.packed_bytes.is_some(), self.packing.is_some());
         assert_eq!(batch.evidence.check_all(&self.file()).unwrap(), Verdict::Same);
     }
 }
 
 pub fn plain(line_bytes_max: usize, too_long: TooLong) -> Framing {
-    Framing { line_bytes_max, too_long, multiline: None }
+    Framing { line_bytes_max, too_long, ..Framing::default() }
 }
 
 pub fn joined(rule: MultilineRule, bytes_max: usize, line_bytes_max: usize, too_long: TooLong) -> Framing {
     let timeout = std::time::Duration::from_secs(3600);
-    Framing { line_bytes_max, too_long, multiline: Some(Multiline { rule, timeout, bytes_max }) }
+    let multiline = Some(Multiline { rule, timeout, bytes_max });
+    Framing { line_bytes_max, too_long, multiline, ..Framing::default() }
 }
 
 pub fn regex(pattern: &str) -> regex::bytes::Regex {

@@ -90,6 +90,7 @@ impl World {
             finish_after: Duration::ZERO,
             ignore_older: None,
             close_idle: None,
+            compressed: false,
         }
     }
 
@@ -175,7 +176,9 @@ impl World {
                 let sentence = format!("{name} opened {known}{place}{at}{entry}{}", after.unwrap_or_default());
                 let evidence = opened.known.as_ref().map_or_else(Default::default, |known| known.evidence);
                 let file = opened.file.try_clone().unwrap();
-                let reader = Reader::new(file, from, evidence, Arc::new(Framing::default())).unwrap();
+                let compressed = self.specs.iter().any(|spec| spec.compressed);
+                let framing = Arc::new(Framing { compressed, ..Framing::default() });
+                let reader = Reader::new(file, from, evidence, framing).unwrap();
                 let path = opened.path.clone();
                 let lines = self.streams.remove(&opened.key).map(|stream| stream.lines).unwrap_or_default();
                 let stream = Stream { path, reader: Some(reader), lines, leaving: false, opened: *opened };

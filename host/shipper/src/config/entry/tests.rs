@@ -1,3 +1,5 @@
+use tailmill_tail::{Delimiter, MultilineRule, TooLong};
+
 use super::*;
 
 fn sound(json: &str) -> RawEntry {
@@ -70,6 +72,21 @@ fn the_entry_of_the_design_says_what_it_says() {
 }
 
 #[test]
+fn a_delimiter_and_an_encoding_are_taken_as_written() {
+    let framing = |keys: &str| sound(&format!(r#"{{"path": "/a", "topic": "t", {keys}}}"#)).framing;
+    let plain = framing(r#""start": "end""#);
+    assert_eq!((plain.delimiter, plain.encoding), (Delimiter::Newline, None));
+    assert_eq!(framing(r#""delimiter": "\u0000""#).delimiter, Delimiter::of_bytes(b"\0").unwrap());
+    assert_eq!(framing(r#""delimiter": "\n""#).delimiter, Delimiter::of_bytes(b"\n").unwrap());
+    for (label, name) in [("utf-16le", "UTF-16LE"), ("UTF-16BE", "UTF-16BE"), ("latin1", "windows-1252")] {
+        assert_eq!(framing(&format!(r#""encoding": "{label}""#)).encoding.unwrap().name(), name);
+    }
+    assert!(!plain.compressed && framing(r#""compressed": true"#).compressed);
+    let both = framing(r#""delimiter": "§", "encoding": "utf-16le""#);
+    assert!(both.encoding.is_some() && both.delimiter != Delimiter::Newline);
+}
+
+#[test]
 fn null_is_as_good_as_not_written() {
     let entry = sound(
         r#"{"path": "/a", "topic": "t", "key": null, "dead_letter_topic": null, "filters": null, "multiline": null}"#,
@@ -121,6 +138,30 @@ fn each_key_is_checked() {
             "multiline.timeout: unknown key `timeout`; did you mean `timeout_ms`?",
         ),
         (r#""line_too_long": "wrap""#, "line_too_long: `wrap` is not one of `cut`, `skip`"),
+        (r#""delimiter": """#, "delimiter: a delimiter has 1 to 16 bytes, not 0"),
+        (r#""delimiter": "12345678901234567""#, "delimiter: a delimiter has 1 to 16 bytes, not 17"),
+        (r#""delimiter": 0"#, "delimiter: expected a string, found a whole number"),
+        (
+            r#""encoding": "latin-16""#,
+            "encoding: `latin-16` is not an encoding: utf-16le, utf-16be, or a label of the WHATWG Encoding Standard (windows-1252, shift_jis, gb18030, …)",
+        ),
+        (
+            r#""encoding": "iso-2022-jp""#,
+            "encoding: ISO-2022-JP can not be read from the middle of a file: what its bytes mean depends on all before them",
+        ),
+        (
+            r#""encoding": "shift_jis", "delimiter": "|""#,
+            "delimiter: in Shift_JIS the byte of `|` can be a part of another character: take a delimiter of control characters or of those below `0`",
+        ),
+        (
+            r#""encoding": "windows-1252", "delimiter": "ж""#,
+            "delimiter: the delimiter can not be written in windows-1252",
+        ),
+        (r#""compressed": "gz""#, "compressed: expected true or false, found a string"),
+        (
+            r#""compressed": true, "start": "end""#,
+            "`compressed` does not go with `start` \"end\": where a compressed file ends is known only when all of it was unpacked",
+        ),
         (r#""line_max_bytes": 1.5"#, "line_max_bytes: expected a whole number, found a fraction"),
         (r#""filters": {"use": "grep"}"#, "filters: expected a list, found an object"),
         (r#""filters": [{}]"#, "filters[0].use: is missing: the module, as name, name@version or sha256:…"),

@@ -118,6 +118,8 @@ impl Bench {
             skipped_lines: 0,
             skipped_bytes: 0,
             cut_lines: 0,
+            replaced: 0,
+            first_line: None,
             read_at_ms: 0,
         }
     }
