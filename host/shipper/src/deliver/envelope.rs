@@ -20,8 +20,7 @@ pub fn json_envelope(set: &RecordSet, node: &str, path: &Path, now_ms: i64) -> R
     escape(path.as_os_str().as_bytes(), &mut before);
     before.extend_from_slice(b"\",\"time\":\"");
     let now = time_text(now_ms);
-    let no_times = Vec::new();
-    let times = set.extras.as_deref().map_or(&no_times, |extras: &Extras| &extras.timestamps_ms);
+    let time = |i| set.extras.as_deref().and_then(|extras: &Extras| extras.timestamp_ms(i));
 
     let around = before.len() + now.len() + MESSAGE.len() + 2;
     let mut buffer = Vec::with_capacity(set.value_bytes() as usize + set.len() * (around + 8));
@@ -29,8 +28,8 @@ pub fn json_envelope(set: &RecordSet, node: &str, path: &Path, now_ms: i64) -> R
     for i in 0..set.len() {
         starts.push(buffer.len() as u32);
         buffer.extend_from_slice(&before);
-        match times.get(i).filter(|time| **time != now_ms) {
-            Some(time) => buffer.extend_from_slice(time_text(*time).as_bytes()),
+        match time(i).filter(|time| *time != now_ms) {
+            Some(time) => buffer.extend_from_slice(time_text(time).as_bytes()),
             None => buffer.extend_from_slice(now.as_bytes()),
         }
         buffer.extend_from_slice(MESSAGE);
@@ -138,6 +137,7 @@ impl Write for Fixed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::HOSTS_TIME;
     use std::ffi::OsStr;
 
     fn set(values: &[&[u8]], times: Vec<i64>) -> RecordSet {
@@ -176,13 +176,14 @@ mod tests {
 
     #[test]
     fn a_time_that_a_filter_set_goes_into_the_envelope() {
-        let sent = json_envelope(&set(&[b"a", b"b"], vec![0, 951_782_400_001]), "n", Path::new("/p"), 5);
-        let times: Vec<String> = (0..2)
+        let sent =
+            json_envelope(&set(&[b"a", b"b", b"c"], vec![0, 951_782_400_001, HOSTS_TIME]), "n", Path::new("/p"), 5);
+        let times: Vec<String> = (0..3)
             .map(|i| {
                 serde_json::from_slice::<serde_json::Value>(sent.value(i)).unwrap()["time"].as_str().unwrap().to_owned()
             })
             .collect();
-        assert_eq!(times, ["1970-01-01T00:00:00.000Z", "2000-02-29T00:00:00.001Z"]);
+        assert_eq!(times, ["1970-01-01T00:00:00.000Z", "2000-02-29T00:00:00.001Z", "1970-01-01T00:00:00.005Z"]);
     }
 
     #[test]

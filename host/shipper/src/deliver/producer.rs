@@ -322,7 +322,7 @@ fn produce_each(
         let own = own.iter().zip(&spans).map(|((_, name), span)| ItemHeader { name, value: &values[span.clone()] });
         let guests = guests.iter().filter_map(|(header, name)| Some(ItemHeader { name, value: header.values.get(i)? }));
         let all: Vec<ItemHeader<'_>> = own.chain(guests).collect();
-        let timestamp_ms = extras.and_then(|extras| extras.timestamps_ms.get(i).copied()).or(parcel.timestamp_ms);
+        let timestamp_ms = extras.and_then(|extras| extras.timestamp_ms(i)).or(parcel.timestamp_ms);
         let item = parcel.item(index, target);
         if let Err(code) = native.produce_one(slot, topic, item, timestamp_ms, &all) {
             full = code == Code::QueueFull;

@@ -15,7 +15,7 @@ use tailmill_tail::Chunk;
 use super::*;
 use crate::deliver::partition::key_partition;
 use crate::deliver::{HeaderSource, PartitionChoice};
-use crate::model::{Delivery, Extras, RecordSet};
+use crate::model::{Delivery, Extras, HOSTS_TIME, RecordSet};
 
 /// Not a time that a test asserts: where a hang ends.
 const HANG: Duration = Duration::from_secs(60);
@@ -195,14 +195,15 @@ fn keys_headers_topics_and_timestamps_that_a_filter_set_travel() {
     let extras = Extras {
         keys: Some(column(&[None, Some("k1"), Some("")])),
         topics: vec![0, 1, 0],
-        timestamps_ms: vec![1000, 2000, 3000],
+        timestamps_ms: vec![1000, 2000, HOSTS_TIME],
         headers: vec![Header { name: "level".into(), values: column(&[Some("warn"), None, Some("")]) }],
     };
     let headers = vec![HeaderSource::Id { prefix: "n/e/f".into() }, HeaderSource::fixed("node", b"n")];
     let mut set = with_extras(set(&["a", "b", "c"]), extras);
     set.sources = vec![7, 9, 9];
     let topics = vec!["logs".into(), "errors".into()];
-    producer.send(Parcel { topics, headers, key: Some(b"default".as_slice().into()), ..parcel(set, 1) });
+    let key = Some(b"default".as_slice().into());
+    producer.send(Parcel { topics, headers, key, timestamp_ms: Some(4000), ..parcel(set, 1) });
     assert_eq!(drain(&mut producer)[0].acked, 3);
     let record = |key: &str, value: &str, timestamp_ms, headers: &[(&str, &str)]| Read {
         partition: 0,
@@ -215,7 +216,7 @@ fn keys_headers_topics_and_timestamps_that_a_filter_set_travel() {
         read(&mock, "logs", 1, 2),
         [
             record("default", "a", 1000, &[("id", "n/e/f/7/0"), ("node", "n"), ("level", "warn")]),
-            record("", "c", 3000, &[("id", "n/e/f/9/1"), ("node", "n"), ("level", "")]),
+            record("", "c", 4000, &[("id", "n/e/f/9/1"), ("node", "n"), ("level", "")]),
         ]
     );
     assert_eq!(read(&mock, "errors", 1, 1), [record("k1", "b", 2000, &[("id", "n/e/f/9/0"), ("node", "n")])]);

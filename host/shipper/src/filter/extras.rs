@@ -1,12 +1,12 @@
 //! Keys, topics, timestamps and headers on their way through a chain.
 //!
 //! What an earlier stage set survives a later one: a line that is kept keeps it; a rewritten line takes it over from
-//! its source line, as far as the later stage sets nothing of its own (a key or header value for that line, a column
-//! of topics, a column of timestamps). A topic that nobody set is 0 (the entry's own); a timestamp that nobody set,
-//! in a column that some lines need, is 0 (the host's).
+//! its source line, as far as the later stage sets nothing of its own (a key, a timestamp or a header value for that
+//! line, a column of topics). A topic that nobody set is 0 (the entry's own); a timestamp that nobody set, in a column
+//! that some lines need, is the host's.
 
 use super::pieces::compact;
-use crate::model::Extras;
+use crate::model::{Extras, HOSTS_TIME};
 use std::sync::Arc;
 use tailmill_engine::{Column, Header, Mask, Output};
 
@@ -73,8 +73,8 @@ fn is_plain(extras: &Extras) -> bool {
 /// `from`: for each line, what its source line came with.
 fn merge(mut own: Extras, from: &[Option<(&Extras, usize)>]) -> Extras {
     own.keys = merge_column(own.keys.take(), from, |extras| extras.keys.as_ref());
-    own.topics = merge_values(own.topics, from, |extras| &extras.topics);
-    own.timestamps_ms = merge_values(own.timestamps_ms, from, |extras| &extras.timestamps_ms);
+    own.topics = merge_topics(own.topics, from);
+    own.timestamps_ms = merge_timestamps(own.timestamps_ms, from);
     let mut names: Vec<String> = own.headers.iter().map(|header| header.name.clone()).collect();
     for header in from.iter().flatten().flat_map(|(extras, _)| &extras.headers) {
         if !names.contains(&header.name) {
@@ -118,16 +118,22 @@ fn merge_column<'a>(
     merged
 }
 
-fn merge_values<'a, T: Copy + Default + 'a>(
-    own: Vec<T>,
-    from: &[Option<(&'a Extras, usize)>],
-    pick: impl Fn(&'a Extras) -> &'a [T],
-) -> Vec<T> {
-    let inherited = |source: &Option<(&'a Extras, usize)>| source.and_then(|(extras, i)| pick(extras).get(i).copied());
+fn merge_topics(own: Vec<u16>, from: &[Option<(&Extras, usize)>]) -> Vec<u16> {
+    let inherited = |source: &Option<(&Extras, usize)>| source.and_then(|(extras, i)| extras.topics.get(i).copied());
     if !own.is_empty() || from.iter().all(|source| inherited(source).is_none()) {
         return own;
     }
     from.iter().map(|source| inherited(source).unwrap_or_default()).collect()
+}
+
+fn merge_timestamps(own: Vec<i64>, from: &[Option<(&Extras, usize)>]) -> Vec<i64> {
+    let inherited = |source: &Option<(&Extras, usize)>| source.and_then(|(extras, i)| extras.timestamp_ms(i));
+    if from.iter().all(|source| inherited(source).is_none()) {
+        return own;
+    }
+    let mine = |line: usize| own.get(line).copied().filter(|time| *time != HOSTS_TIME);
+    let merged = from.iter().enumerate().map(|(line, source)| mine(line).or_else(|| inherited(source)));
+    merged.map(|time| time.unwrap_or(HOSTS_TIME)).collect()
 }
 
 #[cfg(test)]
@@ -168,7 +174,7 @@ mod tests {
         let key = text(extras.keys.as_ref().and_then(|keys| keys.get(i)));
         let headers: Vec<String> =
             extras.headers.iter().map(|header| format!("{}={}", header.name, text(header.values.get(i)))).collect();
-        format!("{key} {:?} {:?} {}", extras.topics.get(i), extras.timestamps_ms.get(i), headers.join(" "))
+        format!("{key} {:?} {:?} {}", extras.topics.get(i), extras.timestamp_ms(i), headers.join(" "))
     }
 
     fn merged(mut output: Output) -> Extras {
@@ -198,9 +204,17 @@ mod tests {
     }
 
     #[test]
+    fn a_line_without_a_time_of_its_own_keeps_that_of_its_source() {
+        let mut output = output(&[0, 1, 9]);
+        output.timestamps_ms = vec![HOSTS_TIME, 7, HOSTS_TIME];
+        let extras = merged(output);
+        assert_eq!([0, 1, 2].map(|i| extras.timestamp_ms(i)), [Some(10), Some(7), None]);
+    }
+
+    #[test]
     fn a_line_that_nobody_set_anything_for_has_the_defaults_beside_one_that_somebody_did() {
         let extras = merged(output(&[9, 0]));
-        assert_eq!(shown(&extras, 0), "- Some(0) Some(0) a=- b=-");
+        assert_eq!(shown(&extras, 0), "- Some(0) None a=- b=-");
         let (mut plain, input) = (output(&[9]), input());
         let find = |seq: u64| (seq < 2).then_some((&input, seq as usize));
         assert!(of_output(&mut plain, Some(&find)).is_none());

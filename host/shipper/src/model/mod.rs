@@ -11,4 +11,4 @@ pub use plan::{
     ClusterPlan, Delivery, EntryName, EntryPlan, FilterPlan, Format, HeaderKind, KeySource, ModuleFile, OnError,
     OnRefused, Origin, Partitioning, Plan, Problem,
 };
-pub use records::{Extras, RecordSet};
+pub use records::{Extras, HOSTS_TIME, RecordSet};

@@ -18,6 +18,9 @@ pub struct RecordSet {
     pub extras: Option<Box<Extras>>,
 }
 
+/// In place of a timestamp: the host's. The filter contract's word for it.
+pub const HOSTS_TIME: i64 = i64::MIN;
+
 /// What filters set beside the value. Per-record vectors are empty (the default for all) or as long as the set.
 #[derive(Clone, Debug, Default)]
 pub struct Extras {
@@ -25,7 +28,7 @@ pub struct Extras {
     pub keys: Option<Column>,
     /// Index into the entry's topics.
     pub topics: Vec<u16>,
-    /// Milliseconds since the Unix epoch; 0: the host's.
+    /// Milliseconds since the Unix epoch, or [`HOSTS_TIME`].
     pub timestamps_ms: Vec<i64>,
     /// Record headers.
     pub headers: Vec<Header>,
@@ -71,6 +74,11 @@ impl RecordSet {
 }
 
 impl Extras {
+    /// The timestamp that a filter gave record `i`.
+    pub fn timestamp_ms(&self, i: usize) -> Option<i64> {
+        self.timestamps_ms.get(i).copied().filter(|time| *time != HOSTS_TIME)
+    }
+
     /// What goes with record `i` alone.
     fn single(&self, i: usize) -> Extras {
         Extras {
