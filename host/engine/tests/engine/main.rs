@@ -7,6 +7,7 @@ mod support; // engines, limits, lines
 mod answers; // what comes out of both lanes
 mod broken; // answers that do not add up
 mod cache; // compile child and cache
+mod frozen; // modules of version 1 of the contract
 mod holding; // lines held back, ticks, flush, state
 mod hostile; // guests that mean harm
 mod limits; // each limit obeyed and violated
