@@ -246,7 +246,12 @@ fn a_generation_that_came_and_went_between_two_looks_is_read_in_its_turn() {
 fn an_old_rotated_file_that_no_pattern_means_is_left_alone_at_the_next_rotation() {
     let mut w = World::new(&["app.log"]);
     w.append("app.log.1", "from before anybody watched\n");
-    w.append("app.log", "one\n");
+    let born = |name: &str| fs::metadata(w.path(name)).unwrap().created().unwrap();
+    // The clock that stamps files has ticks: until the next one they were born at the same time.
+    while !w.path("app.log").exists() || born("app.log") == born("app.log.1") {
+        let _ = fs::remove_file(w.path("app.log"));
+        w.append("app.log", "one\n");
+    }
     w.expect(&["A opened app.log", "e seen"]);
     w.rename("app.log.1", "app.log.2");
     w.rename("app.log", "app.log.1");
@@ -310,4 +315,26 @@ fn an_archive_made_while_stopped_of_a_file_that_was_read_to_its_end_is_known() {
     w.append("app.log", "new\n");
     w.start();
     w.expect(&["A shipped already as app.log.1.gz", "B opened app.log", "e seen"]);
+}
+
+#[test]
+fn the_unread_rest_of_a_file_that_was_compressed_meanwhile_is_read_from_its_archive() {
+    for kind in ["gz", "zst"] {
+        let mut w = World::new(&["app.log"]);
+        w.append("app.log", &distinct(0, 300));
+        w.expect(&["A opened app.log", "e seen"]);
+        w.read('A');
+        w.stop();
+        w.append("app.log", "unread\nlast");
+        let archive = format!("app.log.1.{kind}");
+        w.pack("app.log", &archive);
+        fs::remove_file(w.path("app.log")).unwrap();
+        w.append("app.log", "new\n");
+        w.start();
+        w.expect(&[&format!("A opened again {archive} from 10800"), "A leaves", "B opened app.log after A", "e seen"]);
+        assert_eq!((w.finish('A'), w.read('B')), (strings(&["unread", "last"]), strings(&["new"])));
+        w.expect(&[]);
+        w.restart();
+        w.expect(&["B opened again app.log from 4", "e seen"]);
+    }
 }

@@ -84,3 +84,21 @@ fn many_files_are_opened_in_portions() {
     let rest: usize = (0..3).map(|_| w.discovery.wait(std::time::Instant::now()).len()).sum();
     assert_eq!(rest, 600 - 256 + 1, "and the word that the entry was seen");
 }
+
+#[test]
+fn a_large_directory_is_looked_at_in_portions_and_hints_do_not_wait_for_its_end() {
+    let mut w = World::with(&["small/*.log", "large/*.log"], &[], StartAt::Beginning, true);
+    fs::create_dir(w.path("small")).unwrap();
+    fs::create_dir(w.path("large")).unwrap();
+    w.append("small/a.log", "one\n");
+    w.wait_for("A opened small/a.log");
+    for i in 0..20_000 {
+        fs::File::create(w.path(&format!("large/{i}"))).unwrap(); // the pattern does not mean them, but has to look
+    }
+    w.discovery.scan_soon();
+    let now = std::time::Instant::now();
+    assert!(w.discovery.wait(now).is_empty());
+    assert!(w.discovery.is_scanning(), "twenty thousand names in one portion");
+    w.append("small/a.log", "two\n");
+    w.wait_for("A grew");
+}

@@ -59,7 +59,7 @@ fn a_file_closed_as_idle_and_truncated_is_a_new_one() {
     w.read('A');
     w.idle('A');
     fs::write(w.path("a.log"), "new\n").unwrap(); // exactly as long
-    w.expect(&["A grew", "A reopened in vain"]);
+    w.expect(&["A grew", "A shrank", "A reopened in vain"]);
     w.expect(&["A forgotten", "B opened a.log"]);
     assert_eq!(w.read('B'), ["new"]);
 }

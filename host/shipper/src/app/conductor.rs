@@ -174,7 +174,10 @@ impl Conductor {
         let Some(armed) = self.entries.get(&opened.key.entry).cloned() else {
             return;
         };
-        let record = self.records.remove(&opened.key);
+        let mut record = self.records.remove(&opened.key);
+        if let (Some(record), Some(known), true) = (&mut record, &opened.known, opened.packing.is_some()) {
+            record.evidence = known.evidence; // of the archive's content from now on
+        }
         let shard = shard_of(&opened.key.entry, &opened.home, self.shards.len());
         let from = record.as_ref().map_or(opened.start, |record| record.resume.offset());
         tracing::info!(entry = %opened.key.entry, file = %opened.path.display(), id = %opened.key.file, from, "reading");

@@ -277,14 +277,18 @@ impl Entry {
     }
 
     /// Reads the first bytes of streams that had few of them when they were looked at before.
-    pub(super) fn look_at_beginnings(&mut self, opener: &Opener<'_>) {
+    pub(super) fn look_at_beginnings(&mut self, opener: &mut Opener<'_>) {
         for id in std::mem::take(&mut self.young) {
+            let key = self.key(id);
             let Some(stream) = self.streams.get_mut(&id) else { continue };
             let Ok(file) = opener.allow.open(&stream.path) else { continue };
             let here = file.metadata().is_ok_and(|metadata| Shown::of(&metadata).place == stream.place);
             let Some(beginning) = beginning_of(&file, None).ok().filter(|_| here) else { continue };
-            // Something else stands there: it was truncated, and what stood there before is what counts.
-            if beginning.starts_with(&stream.beginning) {
+            if !beginning.starts_with(&stream.beginning) {
+                // It was truncated, and what stood there before is what counts.
+                stream.was_replaced();
+                opener.events.push(FileEvent::Shrank(key));
+            } else {
                 self.beginnings.remove(id, &stream.beginning);
                 self.beginnings.insert(id, &beginning);
                 stream.beginning = beginning;

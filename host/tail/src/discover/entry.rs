@@ -55,13 +55,17 @@ pub(super) struct Entry {
     pub(super) young: Vec<FileId>,
     /// Places that a file left, to be searched for generations that nobody saw.
     pub(super) departed: Vec<Departure>,
+    /// Places of truncated files, whose next generation has no stream yet, with their paths.
+    pub(super) orphans: HashMap<FileKey, Arc<Path>>,
     /// Streams that were closed as idle and have something to read.
     pub(super) to_reopen: BTreeSet<FileId>,
     problems: HashMap<PathBuf, OpenProblem>,
     /// When this look began: nanoseconds since the Unix epoch.
     pub(super) looked_ns: i128,
     /// Counts looks.
-    round: u64,
+    pub(super) round: u64,
+    /// The count when the listing that goes on began.
+    listing_from: u64,
     /// Counts streams that left their seats.
     pub(super) departures: u64,
 }
@@ -87,10 +91,12 @@ impl Entry {
             beginnings: Beginnings::default(),
             young: Vec::new(),
             departed: Vec::new(),
+            orphans: HashMap::new(),
             to_reopen: BTreeSet::new(),
             problems: HashMap::new(),
             looked_ns: i128::MIN,
             round: 0,
+            listing_from: 0,
             departures: 0,
         }
     }
@@ -172,20 +178,44 @@ impl Entry {
         Some(self.key(last))
     }
 
-    /// Takes in what paths show. `complete`: these are all of the entry's paths; one that is missing shows nothing.
-    /// Returns what was not as expected.
-    pub(super) fn take_in(
+    /// A listing of all of the entry's paths begins; its looks come in portions (`sift`), then `take_in_all`.
+    pub(super) fn begin_listing(&mut self) {
+        self.round += 1;
+        self.listing_from = self.round;
+        self.looked_ns = now_ns();
+    }
+
+    /// Takes in what is as expected of a portion; returns the rest.
+    pub(super) fn sift(&mut self, looks: Vec<(PathBuf, Look)>, events: &mut Vec<FileEvent>) -> Vec<(PathBuf, Look)> {
+        looks.into_iter().filter(|(path, look)| !self.is_as_expected(path, look, events)).collect()
+    }
+
+    /// Takes in the rest of a complete listing: a path that is missing shows nothing. Returns what was not as expected.
+    pub(super) fn take_in_all(
         &mut self,
         looks: Vec<(PathBuf, Look)>,
-        complete: bool,
         events: &mut Vec<FileEvent>,
     ) -> HashMap<PathBuf, Look> {
         self.round += 1;
         self.looked_ns = now_ns();
-        let looks: HashMap<_, _> =
-            looks.into_iter().filter(|(path, look)| !self.is_as_expected(path, look, events)).collect();
-        self.take_in_news(&looks, complete, events);
+        let mut looks: HashMap<_, _> = looks.into_iter().collect();
+        // What follows for files that are read must not come from a look of long ago.
+        for (path, shown) in &mut looks {
+            let read = matches!(shown, Look::File(shown) if self.has_place(&shown.place));
+            if read || self.by_path.contains_key(path.as_path()) {
+                *shown = look(path);
+            }
+        }
+        self.take_in_news(&looks, true, events);
         looks
+    }
+
+    /// Takes in what some paths show.
+    pub(super) fn take_in(&mut self, looks: Vec<(PathBuf, Look)>, events: &mut Vec<FileEvent>) {
+        self.round += 1;
+        self.looked_ns = now_ns();
+        let looks: HashMap<_, _> = self.sift(looks, events).into_iter().collect();
+        self.take_in_news(&looks, false, events);
     }
 
     /// What most looks at many files come to, made cheap: a stream's file in its place, grown or not, or a finished
@@ -240,7 +270,9 @@ impl Entry {
         events: &mut Vec<FileEvent>,
     ) {
         let ids: Vec<FileId> = match complete {
-            true => self.streams.iter().filter(|(_, stream)| stream.round < self.round).map(|(id, _)| *id).collect(),
+            true => {
+                self.streams.iter().filter(|(_, stream)| stream.round < self.listing_from).map(|(id, _)| *id).collect()
+            }
             false => {
                 let by_path = looks.keys().filter_map(|path| self.by_path.get(path.as_path())).flatten();
                 let by_place = shown_at.keys().filter_map(|place| self.by_place.get(place));

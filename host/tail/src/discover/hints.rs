@@ -96,9 +96,12 @@ impl Hints {
     fn watch(&mut self, path: &Path, flags: WatchFlags, target: Target) -> Option<Notice> {
         match inotify::add_watch(&self.fd, path, flags) {
             Ok(wd) => {
-                let targets = self.fresh.as_mut().unwrap_or(&mut self.watched).entry(wd).or_default();
-                if !targets.contains(&target) {
-                    targets.push(target);
+                // A scan takes its time: what it found already is heard of at once.
+                for watched in [Some(&mut self.watched), self.fresh.as_mut()].into_iter().flatten() {
+                    let targets = watched.entry(wd).or_default();
+                    if !targets.contains(&target) {
+                        targets.push(target.clone());
+                    }
                 }
                 None
             }

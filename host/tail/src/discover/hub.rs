@@ -14,7 +14,8 @@ use super::hints::Hints;
 use super::known::KnownFiles;
 use super::open::{Opener, Pace};
 use super::pinned::Pinned;
-use super::walk::{list, look};
+use super::scan::Scan;
+use super::walk::look;
 use super::{DiscoverOptions, FileEvent, KnownFile, LossCause, Notice, StreamReport, WatchSpec};
 use crate::allow::AllowPaths;
 
@@ -32,6 +33,9 @@ const SCAN_STRETCH_MAX: u32 = 12;
 const OPENS_MAX: usize = 256;
 /// Vanished files are looked for at least so often.
 const SWEEP_EVERY_MAX: Duration = Duration::from_secs(600);
+/// A portion of a scan is over after so many names, or so long.
+const PORTION_NAMES: usize = 8192;
+const PORTION: Duration = Duration::from_millis(10);
 /// Bytes compared in one go, of files that may be copies.
 const COMPARED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Without a way to be woken (no descriptor left at the start), a wait is no longer than this.
@@ -42,11 +46,11 @@ const UNWOKEN_WAIT_MAX: Duration = Duration::from_millis(50);
 pub struct Discovery {
     scan_every: Duration,
     allow: AllowPaths,
-    entries: BTreeMap<Arc<str>, Entry>,
+    pub(super) entries: BTreeMap<Arc<str>, Entry>,
     /// What is known of the files of entries that are not there (yet, or any more).
     shelf: HashMap<Arc<str>, KnownFiles>,
     entries_seen: BTreeSet<Arc<str>>,
-    hints: Option<Hints>,
+    pub(super) hints: Option<Hints>,
     waker: Waker,
     /// Said by `set_specs` and `report`, for the next wait.
     said: Vec<FileEvent>,
@@ -56,8 +60,12 @@ pub struct Discovery {
     /// Entries to be scanned out of turn.
     dirty: BTreeSet<Arc<str>>,
     hints_taken: Option<Instant>,
-    unlistable: HashSet<PathBuf>,
+    pub(super) unlistable: HashSet<PathBuf>,
     out_of_descriptors: bool,
+    /// Hints asked for a scan of everything.
+    rescan_wanted: bool,
+    /// The scan that goes on.
+    scan: Option<Scan>,
     pinned: Pinned,
     forget_after: Duration,
     /// Not before this will vanished files be looked for.
@@ -128,6 +136,8 @@ impl Discovery {
             hints_taken: None,
             unlistable: HashSet::new(),
             out_of_descriptors: false,
+            rescan_wanted: false,
+            scan: None,
             pinned: Pinned::new(options.pinned_bytes_max),
             forget_after: options.forget_after,
             next_sweep: None,
@@ -231,6 +241,14 @@ impl Discovery {
             if !events.is_empty() || self.waker.take() || Instant::now() >= deadline {
                 return events;
             }
+            if self.is_busy() {
+                // Hints do not wait for the end of a scan or a comparison.
+                let hinted = if self.block(Instant::now(), true) { self.take_hints() } else { Vec::new() };
+                if !hinted.is_empty() {
+                    return hinted;
+                }
+                continue;
+            }
             let until = deadline.min(self.next_scan).min(self.release_at.unwrap_or(deadline));
             if !self.block(until, true) {
                 continue;
@@ -254,10 +272,26 @@ impl Discovery {
     /// As `scan_now`, as if it were `now`.
     pub fn scan_at(&mut self, now: Instant) -> Vec<FileEvent> {
         let mut events = std::mem::take(&mut self.said);
-        self.scan_all(&mut events);
+        while self.scan.is_some() {
+            self.go_on_scanning(&mut events);
+        }
+        self.begin_scan();
+        while self.scan.is_some() {
+            self.go_on_scanning(&mut events);
+        }
         while self.open_some(now, &mut events) {}
         self.sweep(now, &mut events);
         events
+    }
+
+    /// The next `wait` begins a scan.
+    pub fn scan_soon(&mut self) {
+        self.next_scan = Instant::now();
+    }
+
+    /// Whether a scan was begun and is not over.
+    pub fn is_scanning(&self) -> bool {
+        self.scan.is_some()
     }
 
     /// Forgets files that are gone for long.
@@ -278,70 +312,69 @@ impl Discovery {
         self.shelf.retain(|_, known| !known.is_empty());
     }
 
-    /// What can be said without waiting.
+    /// What can be said without waiting: one portion of what there is to do.
     fn due(&mut self) -> Vec<FileEvent> {
         let mut events = std::mem::take(&mut self.said);
-        if Instant::now() >= self.next_scan {
-            self.scan_all(&mut events);
-        } else {
-            while let Some(name) = self.dirty.pop_first() {
-                self.scan_entry(&name, &mut events);
-            }
+        if self.scan.is_none() && Instant::now() >= self.next_scan {
+            self.begin_scan();
+        } else if self.scan.is_none() && !self.dirty.is_empty() {
+            let names = std::mem::take(&mut self.dirty).into_iter().collect();
+            self.scan = Some(Scan::new(names, false));
         }
-        while self.open_some(Instant::now(), &mut events) && events.is_empty() {}
-        self.sweep(Instant::now(), &mut events);
+        self.go_on_scanning(&mut events);
+        self.open_some(Instant::now(), &mut events);
+        if self.scan.is_none() {
+            self.sweep(Instant::now(), &mut events);
+        }
         events
     }
 
-    fn scan_all(&mut self, events: &mut Vec<FileEvent>) {
-        let begun = Instant::now();
+    fn begin_scan(&mut self) {
         if let Some(hints) = &mut self.hints {
             hints.begin_scan();
         }
         // A directory that healed, or went, is worth another word when it fails again.
         self.unlistable.retain(|dir| std::fs::read_dir(dir).is_err());
-        let names: Vec<_> = self.entries.keys().cloned().collect();
-        for name in names {
-            self.scan_entry(&name, events);
+        self.scan = Some(Scan::new(self.entries.keys().cloned().collect(), true));
+        self.dirty.clear();
+        self.out_of_descriptors = false;
+    }
+
+    /// Where directories come and go all the time, scans do not follow each other without a pause.
+    fn scan_again(&mut self) {
+        if self.scan.is_none() && std::mem::take(&mut self.rescan_wanted) {
+            self.next_scan = self.next_scan.min(self.rescan_from);
+        }
+    }
+
+    /// Goes on with the scan, if there is one, until a portion is done that tells something or takes its time.
+    fn go_on_scanning(&mut self, events: &mut Vec<FileEvent>) {
+        let begun = Instant::now();
+        let looked_before = self.scan.as_ref().map_or(0, |scan| scan.looked);
+        while let Some(mut scan) = self.scan.take() {
+            if self.step_scan(&mut scan, events) {
+                return self.end_scan(&scan);
+            }
+            self.scan = Some(scan);
+            let looked = self.scan.as_ref().map_or(0, |scan| scan.looked) - looked_before;
+            if looked >= PORTION_NAMES || begun.elapsed() >= PORTION {
+                return;
+            }
+        }
+    }
+
+    fn end_scan(&mut self, scan: &Scan) {
+        if !scan.full {
+            return;
         }
         if let Some(hints) = &mut self.hints {
             hints.end_scan();
         }
-        self.dirty.clear();
-        self.out_of_descriptors = false;
         let now = Instant::now();
-        let took = now - begun;
         let share = if self.hints.is_some() { SCAN_SHARE_HINTED } else { SCAN_SHARE };
-        self.next_scan = now + (took * share).clamp(self.scan_every, self.scan_every * SCAN_STRETCH_MAX);
-        self.rescan_from = now + RESCAN_EVERY.max(took * 10);
-    }
-
-    fn scan_entry(&mut self, name: &Arc<str>, events: &mut Vec<FileEvent>) {
-        let Some(entry) = self.entries.get_mut(name) else { return };
-        if !entry.wanted {
-            return;
-        }
-        let hints = &mut self.hints;
-        let mut on_dir = |dir: &std::path::Path| {
-            if let Some(notice) = hints.as_mut().and_then(|hints| hints.watch_dir(dir)) {
-                events.push(FileEvent::Notice(notice));
-            }
-        };
-        let listing = list(&entry.spec.patterns, &mut on_dir);
-        for (dir, reason) in listing.unlistable {
-            if self.unlistable.insert(dir.clone()) {
-                events.push(FileEvent::Notice(Notice::Unlistable { dir, reason }));
-            }
-        }
-        let news = entry.take_in(listing.looks, true, events);
-        entry.search_missing(&news);
-        for stream in entry.streams.values().filter(|stream| stream.link) {
-            if let Some(hints) = &mut self.hints
-                && let Some(notice) = hints.watch_file(&stream.path)
-            {
-                events.push(FileEvent::Notice(notice));
-            }
-        }
+        self.next_scan = now + (scan.took * share).clamp(self.scan_every, self.scan_every * SCAN_STRETCH_MAX);
+        self.rescan_from = now + RESCAN_EVERY.max(scan.took * 10);
+        self.scan_again();
     }
 
     /// Opens a few of the files that wait, and compares a little. True: there is more to do.
@@ -352,7 +385,7 @@ impl Discovery {
         for entry in self.entries.values_mut() {
             let copy_hold = self.copy_hold;
             let mut opener = Opener { allow: &self.allow, hints: self.hints.as_mut(), events, copy_hold };
-            entry.look_at_beginnings(&opener);
+            entry.look_at_beginnings(&mut opener);
             entry.reopen_closed(&mut opener);
             entry.step_hunts(&mut opener, &mut budget);
             entry.find_missed();
@@ -373,8 +406,7 @@ impl Discovery {
                 self.release_at = self.release_at.map_or(Some(due), |at| Some(at.min(due)));
             }
         }
-        let out = self.out_of_descriptors;
-        self.entries.values().any(|entry| if out { entry.is_comparing() } else { entry.has_work() })
+        self.has_work()
     }
 
     fn take_hints(&mut self) -> Vec<FileEvent> {
@@ -386,15 +418,24 @@ impl Discovery {
             let cared = hinted.paths.iter().filter(|path| entry.cares_for(path));
             let looks: Vec<_> = cared.map(|path| (path.clone(), look(path))).collect();
             if !looks.is_empty() {
-                entry.take_in(looks, false, &mut events);
+                entry.take_in(looks, &mut events);
             }
         }
-        if hinted.rescan {
-            // Where directories come and go all the time, scans do not follow each other without a pause.
-            self.next_scan = self.next_scan.min(self.rescan_from);
-        }
-        while self.open_some(Instant::now(), &mut events) && events.is_empty() {}
+        // What is asked for during a scan may lie in what it passed already.
+        self.rescan_wanted |= hinted.rescan;
+        self.scan_again();
+        self.open_some(Instant::now(), &mut events);
         events
+    }
+
+    /// Whether there is something to do at once.
+    fn is_busy(&self) -> bool {
+        self.scan.is_some() || !self.dirty.is_empty() || self.has_work()
+    }
+
+    fn has_work(&self) -> bool {
+        let out = self.out_of_descriptors;
+        self.entries.values().any(|entry| if out { entry.is_comparing() } else { entry.has_work() })
     }
 
     /// Waits for a wake, or (`for_hints`) a hint; true when a hint is there.

@@ -22,6 +22,8 @@ use crate::packed::Packing;
 pub(super) const PROOF_BYTES_MIN: u64 = FINGERPRINT_BYTES as u64;
 /// When a file is searched by its content, at most so many files are compared, the ones written last first.
 const SEARCH_FILES_MAX: usize = 1000;
+/// Directories are listed at most so often for one search.
+const LISTINGS_MAX: u32 = 3;
 /// What opening a file counts for in a budget of bytes.
 pub(super) const OPEN_COST_BYTES: u64 = 16 * 1024;
 
@@ -35,6 +37,14 @@ pub(super) struct Hunt {
     beginning: Vec<u8>,
     /// The largest size that was seen of it.
     pub(super) size_seen: u64,
+    /// A file that is read from its beginning holds everything that was read of this one.
+    pub(super) comes_again: bool,
+    /// Its place, found under a name that nobody reads, holds something else: what was written there after it.
+    pub(super) displaced: bool,
+    /// How often the directories were listed: files may be renamed while others are compared.
+    listings: u32,
+    listed: bool,
+    stale: bool,
     spots: VecDeque<Spot>,
     now: Option<(Spot, Option<Packing>, Box<Comparison>)>,
 }
@@ -56,6 +66,8 @@ enum Proof {
     Certain,
     /// Nobody would read it otherwise: in doubt its rest is read.
     Likely,
+    /// It is read from its beginning in any case. When it is alike, nothing is lost that is in it.
+    ReadAnyway,
 }
 
 /// Where to search, and what is not to be found.
@@ -83,24 +95,44 @@ pub(super) enum Hunted {
 }
 
 impl Hunt {
-    /// Lists the directories of `known`. `replaced`: only a copy is wanted.
-    pub(super) fn new(
-        known: &KnownFile,
-        replaced: bool,
-        beginning: Vec<u8>,
-        size_seen: u64,
-        rules: &Rules<'_>,
-    ) -> Hunt {
+    /// Nothing listed yet. `replaced`: only a copy is wanted.
+    pub(super) fn new(id: FileId, replaced: bool, beginning: Vec<u8>, size_seen: u64) -> Hunt {
+        Hunt {
+            id,
+            replaced,
+            beginning,
+            size_seen,
+            comes_again: false,
+            displaced: false,
+            listings: 0,
+            listed: false,
+            stale: false,
+            spots: VecDeque::new(),
+            now: None,
+        }
+    }
+
+    /// Lists the directories of `known`, unless that was done.
+    pub(super) fn list(&mut self, known: &KnownFile, rules: &Rules<'_>) {
+        if std::mem::replace(&mut self.listed, true) {
+            return;
+        }
+        self.listings += 1;
+        self.stale = false;
+        let replaced = self.replaced;
         let dirs: BTreeSet<&Path> = [&known.path, &known.home].into_iter().filter_map(|path| path.parent()).collect();
         let mut files: Vec<(PathBuf, Shown)> = dirs.iter().flat_map(|dir| files_in(dir)).collect();
         files.sort_by(|(a, one), (b, other)| (other.modified_ns, a).cmp(&(one.modified_ns, b)));
         let mut spots = VecDeque::new();
         for (path, shown) in files {
-            if (rules.read)(&shown.place) {
+            let read = (rules.read)(&shown.place);
+            if read && shown.place == known.place {
                 continue;
             }
-            let same = !replaced && may_lie_at(known, &shown.place);
-            let proof = match (rules.meant)(&path) {
+            let same = !replaced && !read && may_lie_at(known, &shown.place);
+            let meant = (rules.meant)(&path);
+            let proof = match meant {
+                _ if read => Proof::ReadAnyway,
                 _ if same && shown.place.same_but_device(&known.place) => Proof::Glance,
                 _ if same => Proof::Certain, // its inode number may belong to anything by now
                 true => Proof::Certain,
@@ -109,19 +141,25 @@ impl Hunt {
             let claimed = shown.place == known.place || (rules.claimed)(&shown.place);
             let too_small = !known.fits(shown.size) && !Packing::is_named(&path);
             let enough = proof == Proof::Glance || known.evidence.at >= PROOF_BYTES_MIN;
+            self.displaced |= same && too_small && proof == Proof::Glance;
             if same && !too_small && enough {
                 spots.push_front(Spot { path, shown, proof });
-            } else if !same && !claimed && !too_small && is_enough(known, &path, proof, &beginning) {
+            } else if !same && !claimed && !too_small && is_enough(known, &path, proof, &self.beginning) {
                 spots.push_back(Spot { path, shown, proof });
+            } else if !same && !claimed && !too_small && meant && is_named_after(&path, &known.home) {
+                spots.push_back(Spot { path, shown, proof: Proof::ReadAnyway });
             }
         }
         spots.truncate(SEARCH_FILES_MAX);
-        Hunt { id: known.key.file, replaced, beginning, size_seen, spots, now: None }
+        self.spots = spots;
     }
 
     /// Whether a file must not be opened before this search is over: it may be what is searched for, or the successor
     /// of it.
     pub(super) fn is_about(&self, known: &KnownFile, path: &Path, place: &FileKey) -> bool {
+        if !self.listed && [&known.home, &known.path].iter().any(|own| own.parent() == path.parent()) {
+            return true; // it may be, for all that is known yet
+        }
         let now = self.now.iter().map(|(spot, ..)| spot);
         path == known.home || path == known.path || self.spots.iter().chain(now).any(|spot| spot.shown.place == *place)
     }
@@ -130,7 +168,13 @@ impl Hunt {
     pub(super) fn step(&mut self, known: &KnownFile, allow: &AllowPaths, budget: &mut u64) -> Hunted {
         loop {
             let Some((spot, packing, mut comparison)) = self.now.take() else {
-                let Some(spot) = self.spots.pop_front() else { return Hunted::Nothing };
+                let Some(spot) = self.spots.pop_front() else {
+                    if self.stale && self.listings < LISTINGS_MAX {
+                        self.listed = false;
+                        return Hunted::Working;
+                    }
+                    return Hunted::Nothing;
+                };
                 if *budget == 0 {
                     self.spots.push_front(spot);
                     return Hunted::Working;
@@ -142,7 +186,9 @@ impl Hunt {
                     Ok(Begun::Found { ends }) => {
                         return Hunted::Found { path: spot.path, shown: spot.shown, packing: None, ends };
                     }
-                    Ok(Begun::Other) | Err(_) => {}
+                    Ok(Begun::Other) if spot.proof == Proof::Glance => self.displaced = true,
+                    Ok(Begun::Other) => {}
+                    Ok(Begun::Moved) | Err(_) => self.stale = true,
                 }
                 continue;
             };
@@ -151,10 +197,12 @@ impl Hunt {
                     self.now = Some((spot, packing, comparison));
                     return Hunted::Working;
                 }
-                Ok(Compared::Same { monotonous, ends }) if !(monotonous && spot.proof == Proof::Certain) => {
-                    return Hunted::Found { path: spot.path, shown: spot.shown, packing, ends };
-                }
-                Ok(Compared::Same { .. } | Compared::Different) | Err(_) => {}
+                Ok(Compared::Same { monotonous, ends }) => match spot.proof {
+                    Proof::Certain if monotonous => self.comes_again = true,
+                    Proof::ReadAnyway => self.comes_again = true,
+                    _ => return Hunted::Found { path: spot.path, shown: spot.shown, packing, ends },
+                },
+                Ok(Compared::Different) | Err(_) => {}
             }
         }
     }
@@ -163,7 +211,7 @@ impl Hunt {
         let file = allow.open(&spot.path).map_err(io::Error::other)?;
         let metadata = file.metadata()?;
         if FileKey::of(&metadata) != spot.shown.place {
-            return Ok(Begun::Other);
+            return Ok(Begun::Moved);
         }
         if spot.proof == Proof::Glance {
             let same = known.fits(metadata.len()) && known.evidence.check(&file)? == Verdict::Same;
@@ -180,6 +228,7 @@ enum Begun {
     Compare(Option<Packing>, Box<Comparison>),
     Found { ends: bool },
     Other,
+    Moved,
 }
 
 /// Whether so much is known of the file that a comparison can tell enough. A few bytes do in a file that is named after
@@ -188,7 +237,11 @@ enum Begun {
 fn is_enough(known: &KnownFile, path: &Path, proof: Proof, beginning: &[u8]) -> bool {
     let named_after = is_named_after(path, &known.home) || is_named_after(path, &known.path);
     let some = known.evidence.at > 0 || !beginning.is_empty();
-    known.evidence.at >= PROOF_BYTES_MIN || (proof == Proof::Likely && named_after && some)
+    match proof {
+        Proof::Glance | Proof::Certain => known.evidence.at >= PROOF_BYTES_MIN,
+        Proof::Likely => known.evidence.at >= PROOF_BYTES_MIN || (named_after && some),
+        Proof::ReadAnyway => named_after && some,
+    }
 }
 
 /// Whether the file's name begins with the other's, or with its stem (`app-20240101.log` after `app.log`).

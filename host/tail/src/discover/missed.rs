@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::entry::Entry;
+use super::entry::{Entry, now_ns};
 use super::hunt::files_in;
 use super::stream::Candidate;
 use super::walk::Shown;
@@ -32,7 +32,9 @@ pub(super) struct Departure {
 impl Departure {
     /// `born_ns`: of the file that left; `seen_ns`: when it was last seen in its place.
     pub(super) fn new(seat: Arc<Path>, born_ns: Option<i64>, seen_ns: i128) -> Departure {
-        Departure { seat, since_ns: (seen_ns - SLACK_NS).max(born_ns.map_or(i128::MIN, i128::from)) }
+        // Seen in the future: the clock was set back since, and tells nothing.
+        let seen_ns = if seen_ns > now_ns() { i128::MIN } else { seen_ns.saturating_sub(SLACK_NS) };
+        Departure { seat, since_ns: seen_ns.max(born_ns.map_or(i128::MIN, i128::from)) }
     }
 }
 
@@ -43,7 +45,7 @@ impl Entry {
             let Some(dir) = departure.seat.parent() else { continue };
             let mut missed: Vec<Candidate> = Vec::new();
             for (path, shown) in files_in(dir) {
-                let rotated = is_rotated(&path, &departure.seat) && born_ns(&shown) > departure.since_ns;
+                let rotated = is_rotated(&path, &departure.seat) && born_ns(&shown) >= departure.since_ns;
                 let known = self.has_place(&shown.place) || self.is_waiting(&shown.place);
                 if !rotated || known || self.spec.patterns.matches(&path) || self.known.claims(&shown.place, None) {
                     continue;

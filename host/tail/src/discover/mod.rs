@@ -20,6 +20,7 @@ mod known; // files from before, found again by place and content
 mod missed; // generations that came and went between two looks
 mod open; // from a place without a stream to an opened file
 mod pinned; // deleted files that are still unread
+mod scan; // all paths, in portions
 mod stream; // what is kept of a file that is read
 mod walk; // what paths show now
 
@@ -127,7 +128,8 @@ pub struct OpenedFile {
     pub home: PathBuf,
     /// Open for reading.
     pub file: File,
-    /// Some: it is compressed, and offsets are those of its content.
+    /// Some: an archive of a file that was read before it was compressed. The evidence in `known` says so (`packed_bytes`):
+    /// begin with that one.
     pub packing: Option<Packing>,
     /// Some: go on where it says, its content was verified. None: a new file.
     pub known: Option<KnownFile>,
@@ -145,7 +147,7 @@ pub enum FileEvent {
     Opened(Box<OpenedFile>),
     /// There is more to read, perhaps (or less: the reader tells).
     Grew(StreamKey),
-    /// It is shorter than it was when it was last looked at. A reader at 0 cannot see that by itself: the shard reports
+    /// It was truncated: it is shorter than at the last look, or begins with something else. A reader at 0 cannot see that by itself: the shard reports
     /// `Truncated` for it. Otherwise as `Grew`.
     Shrank(StreamKey),
     /// Renamed; its content goes on, read through the same descriptor.
@@ -266,18 +268,6 @@ pub enum Notice {
         bytes: u64,
         /// What they may take.
         bytes_max: u64,
-    },
-    /// The rest of a file is in an archive that cannot be read from the middle.
-    #[error("the rest of {} behind byte {offset} is in {}", path.display(), archive.display())]
-    RestInArchive {
-        /// Its stream.
-        key: StreamKey,
-        /// Its last known path.
-        path: PathBuf,
-        /// The archive.
-        archive: PathBuf,
-        /// Up to where it was shipped.
-        offset: FileOffset,
     },
     /// A directory could not be listed.
     #[error("while listing {}: {reason}", dir.display())]

@@ -14,8 +14,8 @@ use super::hints::Hints;
 use super::hunt::{Hunt, Hunted, Rules};
 use super::missed::Departure;
 use super::stream::{Candidate, State, Stream};
-use super::walk::{Look, Shown, is_link};
-use super::{FileEvent, KnownFile, LossCause, Notice, OpenedFile};
+use super::walk::{Look, Shown, find_place, is_link, look};
+use super::{FileEvent, KnownFile, LossCause, OpenedFile};
 use crate::allow::{AllowPaths, OpenProblem};
 use crate::evidence::Verdict;
 use crate::identity::{FileId, FileKey};
@@ -108,6 +108,8 @@ impl Entry {
             None => (Vec::new(), known.offset),
         };
         self.beginnings.remove(id, &beginning);
+        // What lies in its place from now on is the next generation, also when it is renamed before anybody looks.
+        self.orphans.insert(known.place, Arc::from(known.home.as_path()));
         self.keep(known);
         self.search_for(id, true, beginning, Some(size_max));
     }
@@ -115,29 +117,59 @@ impl Entry {
     fn search_for(&mut self, id: FileId, replaced: bool, beginning: Vec<u8>, size_seen: Option<u64>) {
         self.known.set_searched(id, true);
         let Some(known) = self.known.get(id) else { return };
-        let read = |place: &FileKey| self.has_place(place);
-        let claimed = |place: &FileKey| self.known.claims(place, Some(id));
-        let meant = |path: &Path| self.spec.patterns.matches(path);
-        let rules = Rules { read: &read, claimed: &claimed, meant: &meant };
         let size_seen = size_seen.unwrap_or(known.size_seen);
-        self.hunts.push_back(Hunt::new(known, replaced, beginning, size_seen, &rules));
+        self.hunts.push_back(Hunt::new(id, replaced, beginning, size_seen));
+    }
+
+    /// Reads what was written into files of ours after they were truncated, and that were renamed to where nobody looks.
+    pub(super) fn read_orphans(&mut self) {
+        for (place, seat) in std::mem::take(&mut self.orphans) {
+            if self.has_place(&place) {
+                continue;
+            }
+            if self.is_waiting(&place) {
+                self.orphans.insert(place, seat);
+                continue;
+            }
+            let found = seat.parent().and_then(|dir| find_place(dir, &|other| *other == place, place.inode));
+            let Some(path) = found else { continue }; // gone
+            match look(&path) {
+                Look::File(shown) if !self.spec.patterns.matches(&path) => {
+                    self.backlog.push_back(Candidate { seat: Some(seat), ..Candidate::new(path, shown) });
+                }
+                _ => drop(self.orphans.insert(place, seat)), // the next look will find it
+            }
+        }
+    }
+
+    /// All of them at once: what any of them is about waits.
+    fn list_hunts(&mut self) {
+        let mut hunts = std::mem::take(&mut self.hunts);
+        for hunt in &mut hunts {
+            let id = hunt.id;
+            let read = |place: &FileKey| self.has_place(place);
+            let claimed = |place: &FileKey| self.known.claims(place, Some(id));
+            let meant = |path: &Path| self.spec.patterns.matches(path);
+            if let Some(known) = self.known.get(id) {
+                hunt.list(known, &Rules { read: &read, claimed: &claimed, meant: &meant });
+            }
+        }
+        self.hunts = hunts;
     }
 
     /// Goes on with searches, about `budget` bytes.
     pub(super) fn step_hunts(&mut self, opener: &mut Opener<'_>, budget: &mut u64) {
         while *budget > 0 {
+            self.list_hunts();
             let Some(mut hunt) = self.hunts.pop_front() else { return };
             let Some(known) = self.known.get(hunt.id) else { continue };
-            match hunt.step(known, opener.allow, budget) {
+            let (place, home) = (known.place, known.home.clone());
+            let hunted = hunt.step(known, opener.allow, budget);
+            if hunt.displaced {
+                self.orphans.insert(place, Arc::from(home));
+            }
+            match hunted {
                 Hunted::Working => self.hunts.push_front(hunt),
-                Hunted::Found { path, shown, packing: Some(_), ends: false } => {
-                    self.depart(&hunt, shown.place.born_ns);
-                    if let Some(known) = self.known.get(hunt.id) {
-                        let (key, old, offset) = (known.key.clone(), known.path.clone(), known.offset);
-                        let notice = Notice::RestInArchive { key, path: old, archive: path, offset };
-                        opener.events.push(FileEvent::Notice(notice));
-                    }
-                }
                 Hunted::Found { path, shown, packing, ends } => {
                     self.depart(&hunt, shown.place.born_ns);
                     let elsewhere = known_elsewhere(self.known.get(hunt.id), &shown);
@@ -172,7 +204,7 @@ impl Entry {
     fn give_up(&mut self, hunt: &Hunt, opener: &mut Opener<'_>) {
         self.depart(hunt, None);
         let Some(known) = self.known.get(hunt.id) else { return };
-        let bytes = hunt.size_seen.saturating_sub(known.offset);
+        let bytes = if hunt.comes_again { 0 } else { hunt.size_seen.saturating_sub(known.offset) };
         // Of a file that was read to the last byte that anybody saw, nothing is known to be missing.
         if bytes > 0 || (!hunt.replaced && known.offset > 0) {
             let cause = if hunt.replaced { LossCause::Truncated } else { LossCause::NotFound };
@@ -307,7 +339,11 @@ impl Entry {
     }
 
     fn open_known(&mut self, id: FileId, candidate: &Candidate, file: File, shown: Shown, opener: &mut Opener<'_>) {
-        let Some(known) = self.known.remove(id) else { return };
+        let Some(mut known) = self.known.remove(id) else { return };
+        if candidate.packing.is_some() {
+            // From now on the offsets are those of a content.
+            known.evidence.packed_bytes.get_or_insert(0);
+        }
         // A finished file that grows again has settled where it is now; any other belongs where it was first seen.
         let seat = if known.finished { candidate.path.clone() } else { known.home.clone() };
         let home = known.home.clone();
@@ -364,9 +400,10 @@ impl Entry {
             beginning: beginning_of(&file, candidate.packing).unwrap_or_default(),
             shrank: false,
             size_max: shown.size,
+            size_max_before: shown.size,
             state: if leaving { State::Leaving { gone: false } } else { State::InPlace },
             left: self.departures,
-            round: 0,
+            round: self.round,
             closed: None,
             link,
         };

@@ -28,6 +28,8 @@ pub(super) struct Stream {
     pub(super) shrank: bool,
     /// The largest size that was seen before it shrank.
     pub(super) size_max: u64,
+    /// The same at the look before.
+    pub(super) size_max_before: u64,
     pub(super) state: State,
     /// The count of departures when it left its seat: the larger, the later.
     pub(super) left: u64,
@@ -92,12 +94,21 @@ impl Stream {
         self.beginning.len() < BEGINNING_BYTES && !self.shrank
     }
 
+    /// It was truncated, although it did not shrink between two looks.
+    pub(super) fn was_replaced(&mut self) {
+        if !self.shrank {
+            self.shrank = true;
+            self.size_max = self.size_max_before;
+        }
+    }
+
     /// Takes in size and time of change. True: something is new.
     pub(super) fn see(&mut self, shown: &Shown) -> bool {
         if self.seen == (shown.size, shown.modified_ns) {
             return false;
         }
         self.shrank |= shown.size < self.seen.0;
+        self.size_max_before = self.size_max;
         if !self.shrank {
             self.size_max = self.size_max.max(shown.size);
         }

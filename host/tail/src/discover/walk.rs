@@ -1,4 +1,4 @@
-//! What paths show now: one path, or all that patterns mean.
+//! What paths show now: one path, or all that patterns mean, in portions.
 //!
 //! It only lists directories and asks for metadata; it opens no file and remembers nothing.
 
@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
@@ -80,26 +81,6 @@ pub(super) fn is_link(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink())
 }
 
-/// Looks at every path that `patterns` mean. `on_dir` is called for each directory before it is listed, so that what
-/// happens in it from then on can be noticed.
-pub(super) fn list(patterns: &PathPatterns, on_dir: &mut dyn FnMut(&Path)) -> Listing {
-    let mut walk = Walk { patterns, steps: &[], on_dir, listing: Listing::default() };
-    for root in patterns.roots() {
-        walk.steps = root.steps();
-        if root.dir().is_dir() {
-            walk.walk(root.dir(), vec![0]);
-        } else if let Some(above) = root.dir().ancestors().find(|dir| dir.is_dir()) {
-            (walk.on_dir)(above); // where the missing directory, or one above it, may appear
-        }
-    }
-    let mut listing = walk.listing;
-    if patterns.roots().len() > 1 {
-        listing.looks.sort_by(|(a, _), (b, _)| a.cmp(b));
-        listing.looks.dedup_by(|(a, _), (b, _)| a == b);
-    }
-    listing
-}
-
 /// The file in `dir` that lies at `place`, whatever its name.
 pub(super) fn find_place(dir: &Path, same: &dyn Fn(&FileKey) -> bool, inode: u64) -> Option<PathBuf> {
     use std::os::unix::fs::DirEntryExt;
@@ -109,59 +90,128 @@ pub(super) fn find_place(dir: &Path, same: &dyn Fn(&FileKey) -> bool, inode: u64
     found.into_iter().find(|path| matches!(look(path), Look::File(shown) if same(&shown.place)))
 }
 
-struct Walk<'a> {
-    patterns: &'a PathPatterns,
-    /// Of the root that is walked.
-    steps: &'a [Step],
-    on_dir: &'a mut dyn FnMut(&Path),
+/// A walk through every path that patterns mean, in portions.
+#[derive(Debug)]
+pub(super) struct Walk {
+    patterns: Arc<PathPatterns>,
+    /// Next root.
+    root: usize,
+    /// Directories that are being listed, each inside the one before.
+    open: Vec<Frame>,
     listing: Listing,
+    /// Names met in this portion.
+    met: usize,
 }
 
-impl Walk<'_> {
-    /// Walks `dir`, in which the components `active` of the glob come next: each directory is listed once, however many
-    /// ways lead into it.
-    fn walk(&mut self, dir: &Path, mut active: Vec<usize>) {
-        (self.on_dir)(dir);
+#[derive(Debug)]
+struct Frame {
+    dir: PathBuf,
+    entries: fs::ReadDir,
+    /// The components of the glob that come next in it.
+    active: Vec<usize>,
+}
+
+/// Called for each directory before it is listed, so that what happens in it from then on can be noticed.
+pub(super) type OnDir<'a> = &'a mut dyn FnMut(&Path);
+
+impl Walk {
+    pub(super) fn new(patterns: Arc<PathPatterns>) -> Walk {
+        Walk { patterns, root: 0, open: Vec::new(), listing: Listing::default(), met: 0 }
+    }
+
+    /// Whether these are the patterns that it walks through.
+    pub(super) fn is_of(&self, patterns: &Arc<PathPatterns>) -> bool {
+        Arc::ptr_eq(&self.patterns, patterns) || self.patterns == *patterns
+    }
+
+    /// Whether several ways may lead to one path: then looks may come twice.
+    pub(super) fn may_repeat(&self) -> bool {
+        self.patterns.roots().len() > 1
+    }
+
+    /// Names met in the last portion.
+    pub(super) fn met(&self) -> usize {
+        self.met
+    }
+
+    /// Looks at about `names_max` names more. Some: what they show; None: that was all.
+    pub(super) fn step(&mut self, names_max: usize, on_dir: OnDir<'_>) -> Option<Listing> {
+        self.met = 0;
+        while self.met < names_max {
+            let Some(frame) = self.open.last_mut() else {
+                let patterns = self.patterns.clone();
+                let Some(root) = patterns.roots().get(self.root) else { break };
+                self.root += 1;
+                if root.dir().is_dir() {
+                    self.enter(root.dir(), vec![0], on_dir);
+                } else if let Some(above) = root.dir().ancestors().find(|dir| dir.is_dir()) {
+                    on_dir(above); // where the missing directory, or one above it, may appear
+                }
+                continue;
+            };
+            match frame.entries.next() {
+                None => drop(self.open.pop()),
+                Some(Ok(entry)) => {
+                    let active = frame.active.clone();
+                    self.meet(&entry.path(), &entry.file_name(), &active, entry.file_type().ok(), on_dir);
+                }
+                Some(Err(error)) => {
+                    let dir = frame.dir.clone();
+                    self.open.pop();
+                    self.listing.unlistable.push((dir, error.to_string()));
+                }
+            }
+        }
+        let over = self.open.is_empty() && self.root >= self.patterns.roots().len();
+        let listing = std::mem::take(&mut self.listing);
+        let empty = listing.looks.is_empty() && listing.unlistable.is_empty();
+        if over && empty { None } else { Some(listing) }
+    }
+
+    fn steps(&self) -> Arc<PathPatterns> {
+        self.patterns.clone()
+    }
+
+    /// Begins with `dir`, in which the components `active` of the glob come next: each directory is listed once, however
+    /// many ways lead into it.
+    fn enter(&mut self, dir: &Path, mut active: Vec<usize>, on_dir: OnDir<'_>) {
+        on_dir(dir);
+        self.met += 1;
+        let patterns = self.steps();
+        let steps = patterns.roots()[self.root - 1].steps();
         // `**` also stands for no directory at all.
         let mut i = 0;
         while let Some(&step) = active.get(i) {
-            if matches!(self.steps[step], Step::AnyDepth) && !active.contains(&(step + 1)) {
+            if matches!(steps[step], Step::AnyDepth) && !active.contains(&(step + 1)) {
                 active.push(step + 1);
             }
             i += 1;
         }
-        if active.iter().all(|&step| matches!(self.steps[step], Step::Name(_))) {
+        if active.iter().all(|&step| matches!(steps[step], Step::Name(_))) {
             for step in active {
-                if let Step::Name(name) = &self.steps[step] {
-                    self.meet(&dir.join(name), name.as_os_str(), &[step], None);
+                if let Step::Name(name) = &steps[step] {
+                    self.meet(&dir.join(name), name.as_os_str(), &[step], None, on_dir);
                 }
             }
             return;
         }
-        let entries = match fs::read_dir(dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-            Err(error) => return self.listing.unlistable.push((dir.to_owned(), error.to_string())),
-        };
-        for entry in entries {
-            match entry {
-                Ok(entry) => {
-                    self.meet(&entry.path(), &entry.file_name(), &active, entry.file_type().ok());
-                }
-                Err(error) => return self.listing.unlistable.push((dir.to_owned(), error.to_string())),
-            }
+        match fs::read_dir(dir) {
+            Ok(entries) => self.open.push(Frame { dir: dir.to_owned(), entries, active }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => self.listing.unlistable.push((dir.to_owned(), error.to_string())),
         }
     }
 
     /// The components that come next below a directory called `name`. `**` does not follow links: they may lead in
     /// circles.
     fn below(&self, active: &[usize], name: &OsStr, real_dir: bool) -> Vec<usize> {
+        let steps = self.patterns.roots()[self.root - 1].steps();
         let mut next = Vec::new();
         for &step in active {
-            let below = match &self.steps[step] {
+            let below = match &steps[step] {
                 Step::AnyDepth if !real_dir => continue,
                 Step::AnyDepth => step,
-                other if other.takes(name) && step + 1 < self.steps.len() => step + 1,
+                other if other.takes(name) && step + 1 < steps.len() => step + 1,
                 _ => continue,
             };
             if !next.contains(&below) {
@@ -172,15 +222,18 @@ impl Walk<'_> {
     }
 
     /// One name in a directory: goes below it, or looks at it. `kind` is of the name itself, links not followed.
-    fn meet(&mut self, path: &Path, name: &OsStr, active: &[usize], kind: Option<fs::FileType>) {
+    fn meet(&mut self, path: &Path, name: &OsStr, active: &[usize], kind: Option<fs::FileType>, on_dir: OnDir<'_>) {
+        self.met += 1;
         let real_dir = kind.is_some_and(|kind| kind.is_dir());
         let may_be_dir = kind.is_none_or(|kind| kind.is_dir() || kind.is_symlink());
         let next = if may_be_dir { self.below(active, name, real_dir) } else { Vec::new() };
         if !next.is_empty() && (real_dir || path.is_dir()) {
-            self.walk(path, next);
+            self.enter(path, next, on_dir);
         }
-        let last = self.steps.len() - 1;
-        let meant = active.contains(&last) && self.steps[last].takes(name);
+        let patterns = self.steps();
+        let steps = patterns.roots()[self.root - 1].steps();
+        let last = steps.len() - 1;
+        let meant = active.contains(&last) && steps[last].takes(name);
         if !meant || real_dir && !self.is_literal(path) {
             return;
         }

@@ -24,6 +24,8 @@ pub struct Stream {
     pub reader: Option<Reader>,
     pub lines: Vec<String>,
     pub leaving: bool,
+    /// Which of the runs is its last.
+    pub run: usize,
 }
 
 pub struct World {
@@ -35,6 +37,8 @@ pub struct World {
     records: Vec<KnownFile>,
     /// Every line that was read, in that order.
     pub delivered: Vec<String>,
+    /// What each opening of a file gave, in that order.
+    pub runs: Vec<Vec<String>>,
     pub entries_seen: BTreeSet<Arc<str>>,
     allow: AllowPaths,
     pub specs: Vec<WatchSpec>,
@@ -65,6 +69,7 @@ impl World {
             names: vec![],
             records: vec![],
             delivered: vec![],
+            runs: vec![],
             entries_seen: BTreeSet::new(),
             allow: AllowPaths::all(),
             specs: vec![],
@@ -181,7 +186,9 @@ impl World {
                 let reader = Reader::new(file, from, evidence, framing).unwrap();
                 let path = opened.path.clone();
                 let lines = self.streams.remove(&opened.key).map(|stream| stream.lines).unwrap_or_default();
-                let stream = Stream { path, reader: Some(reader), lines, leaving: false, opened: *opened };
+                let run = self.runs.len();
+                self.runs.push(vec![]);
+                let stream = Stream { path, reader: Some(reader), lines, leaving: false, opened: *opened, run };
                 let key = stream.opened.key.clone();
                 self.streams.insert(key.clone(), stream);
                 self.record(&key, false);
@@ -302,6 +309,8 @@ impl World {
             }
         };
         let lines = stream.lines[before..].to_vec();
+        let run = stream.run;
+        self.runs[run].extend(lines.iter().cloned());
         self.delivered.extend(lines.iter().cloned());
         if truncated {
             let known = self.end(key, false);
@@ -324,7 +333,7 @@ impl World {
         known
     }
 
-    fn live(&self) -> Vec<StreamKey> {
+    pub fn live(&self) -> Vec<StreamKey> {
         self.streams.iter().filter(|(_, stream)| stream.reader.is_some()).map(|(key, _)| key.clone()).collect()
     }
 
