@@ -124,9 +124,10 @@ impl Conductor {
     fn act(&mut self, event: FileEvent) {
         match event {
             FileEvent::Opened(opened) => self.open(*opened),
-            FileEvent::Grew(key) | FileEvent::Shrank(key) => self.tell(&key.clone(), ShardCommand::Grew(key)),
+            FileEvent::Grew(key) => self.tell(&key.clone(), ShardCommand::Grew(key)),
+            FileEvent::Shrank(key) => self.tell(&key.clone(), ShardCommand::Shrank(key)),
             FileEvent::Moved { key, to } => self.tell(&key.clone(), ShardCommand::Moved { key, to }),
-            FileEvent::Leaving { key, .. } => self.tell(&key.clone(), ShardCommand::Leaving(key)),
+            FileEvent::Leaving { key, gone } => self.tell(&key.clone(), ShardCommand::Leaving { key, gone }),
             FileEvent::Back(key) => self.tell(&key.clone(), ShardCommand::Back(key)),
             FileEvent::Dropped(key) => self.tell(&key.clone(), ShardCommand::Close(key)),
             FileEvent::Problem { entry, path, problem } => {
@@ -140,13 +141,15 @@ impl Conductor {
             FileEvent::FirstScan(entry) => {
                 let _ = self.commits.send(CommitMessage::EntrySeen(entry.to_string()));
             }
-            // Answers to what no shard says yet.
-            FileEvent::Reopened { .. } | FileEvent::GiveUp { .. } => {}
+            FileEvent::Reopened { key, file } => self.tell(&key.clone(), ShardCommand::Reopened { key, file }),
+            FileEvent::GiveUp { key, .. } => self.tell(&key.clone(), ShardCommand::GiveUp(key)),
             FileEvent::Recognised(known) => self.recognised(&known),
             FileEvent::Lost { key, path, offset, bytes, cause } => {
                 let told = format!("{}: {cause}; {bytes} bytes behind byte {offset} are lost", path.display());
                 tracing::error!(entry = %key.entry, "{told}");
                 self.board.notice(told);
+                // Any shard may count for an entry.
+                let _ = self.shards[0].send(ShardCommand::CountLost { entry: key.entry, bytes });
             }
             FileEvent::Forgotten(key) => {
                 self.records.remove(&key);
@@ -210,6 +213,14 @@ impl Conductor {
                 self.records.insert(known.key.clone(), *record);
                 self.discovery.report(StreamReport::Closed { known });
             }
+            ShardReport::GivenUp { known, lost_bytes } => {
+                self.live.remove(&known.key);
+                self.discovery.report(StreamReport::GivenUp { known, lost_bytes });
+            }
+            ShardReport::Idle { key, position } => self.discovery.report(StreamReport::Idle { key, position }),
+            ShardReport::Pinned { key, bytes, unread } => {
+                self.discovery.report(StreamReport::Pinned { key, bytes, unread })
+            }
             ShardReport::Stopped(_) => {}
         }
     }
@@ -243,8 +254,8 @@ fn watch_spec(entry: &Arc<EntryPlan>) -> WatchSpec {
         patterns: entry.patterns.clone(),
         start: entry.start,
         finish_after: entry.finish_after,
-        ignore_older: None,
-        close_idle: None,
+        ignore_older: entry.ignore_older,
+        close_idle: entry.close_idle,
         compressed: entry.framing.compressed,
     }
 }

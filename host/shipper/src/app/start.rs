@@ -136,6 +136,8 @@ pub fn start(settings: Arc<Settings>, source: PlanSource, board: Board) -> Resul
     let known = records.iter().map(known_file).collect();
     let discovery = Discovery::new(DiscoverOptions {
         scan_every: settings.limits.scan_every,
+        pinned_bytes_max: settings.limits.pinned_bytes_max,
+        forget_after: settings.limits.forget_after,
         allow: settings.entries.allow_paths.clone(),
         known,
         entries_seen: seen.into_iter().map(Arc::from).collect(),
@@ -354,7 +356,7 @@ fn known_file(record: &StreamRecord) -> KnownFile {
         path: record.path.clone(),
         home: record.home.clone(),
         finished: record.finished,
-        size_seen: record.resume.offset(),
+        size_seen: record.size_seen,
         updated_ms: record.updated_ms,
     }
 }

@@ -39,6 +39,9 @@ pub struct StreamRecord {
     /// Read to its end, delivered and left: it is not opened again unless it grows.
     #[serde(default)]
     pub finished: bool,
+    /// The size of the file when it was last looked at: what is behind the mark up to here is lost if it is gone.
+    #[serde(default)]
+    pub size_seen: FileOffset,
     /// When this was written: milliseconds since the Unix epoch.
     pub updated_ms: i64,
     /// Start of the line that blocks the stream, where it is known. It may lie behind the resume point.
@@ -187,6 +190,7 @@ pub(super) fn sample(entry: &str, file: u128, offset: FileOffset) -> StreamRecor
         resume: ResumePoint::Position { offset },
         partition: Some(("logs".into(), 7)),
         finished: false,
+        size_seen: 0,
         updated_ms: 1,
         blocked: None,
         step_over: Vec::new(),

@@ -23,6 +23,7 @@ fn scene(bytes: &[u8], mark: u64) -> Scene {
         resume: ResumePoint::Position { offset: mark },
         partition: None,
         finished: false,
+        size_seen: 0,
         updated_ms: 0,
         blocked: None,
         step_over: Vec::new(),

@@ -314,6 +314,8 @@ fn resolve(
             start: raw.start,
             framing: Arc::new(raw.framing.clone()),
             finish_after: raw.finish_after,
+            close_idle: raw.close_idle,
+            ignore_older: raw.ignore_older,
             topics: raw.topics.clone(),
             cluster: raw.cluster.clone(),
             filters,

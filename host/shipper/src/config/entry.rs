@@ -18,6 +18,8 @@ use crate::model::{Format, HeaderKind, KeySource, OnError, OnRefused, Partitioni
 
 /// How long a file that is gone or renamed must be quiet: longer than a writer needs to reopen after a rotation.
 const FINISH_AFTER: Duration = Duration::from_secs(5);
+/// How long a file must be quiet before it is closed: longer than most writers pause, so that few are opened again.
+pub const CLOSE_IDLE: Duration = Duration::from_secs(60);
 /// As Kafka has it.
 const TOPIC_BYTES_MAX: usize = 249;
 
@@ -42,6 +44,10 @@ pub struct RawEntry {
     pub framing: Framing,
     /// `finish_after_ms`.
     pub finish_after: Duration,
+    /// `close_idle_ms`; 0: never.
+    pub close_idle: Option<Duration>,
+    /// `ignore_older_ms`.
+    pub ignore_older: Option<Duration>,
     /// `filters`.
     pub filters: Vec<RawFilter>,
     /// `on_refused`.
@@ -109,6 +115,8 @@ fn read(at: &At<'_>) -> RawEntry {
         start: StartAt::Beginning,
         framing: Framing::default(),
         finish_after: FINISH_AFTER,
+        close_idle: Some(CLOSE_IDLE),
+        ignore_older: None,
         filters: Vec::new(),
         on_refused: OnRefused::default(),
         dead_letter_topic: None,
@@ -162,6 +170,12 @@ fn files(entry: &mut RawEntry, fields: &mut Fields<'_>) {
     }
     if let Some(ms) = fields.get("finish_after_ms").and_then(|at| at.number(0..=86_400_000)) {
         entry.finish_after = Duration::from_millis(ms);
+    }
+    if let Some(ms) = fields.get("close_idle_ms").and_then(|at| at.number(0..=365 * 86_400_000)) {
+        entry.close_idle = (ms > 0).then(|| Duration::from_millis(ms));
+    }
+    if let Some(ms) = fields.get("ignore_older_ms").and_then(|at| at.number(1..=10_000 * 86_400_000)) {
+        entry.ignore_older = Some(Duration::from_millis(ms));
     }
 }
 

@@ -95,6 +95,10 @@ pub struct EntryPlan {
     pub framing: Arc<Framing>,
     /// How long a file that is gone or renamed must be quiet before it is finished.
     pub finish_after: Duration,
+    /// How long a file must be quiet before it is closed. None: it stays open.
+    pub close_idle: Option<Duration>,
+    /// A file that was not written for so long is left alone until it is, unless something is known of it.
+    pub ignore_older: Option<Duration>,
     /// Topics that records may go to; index 0 is the entry's own. Never empty.
     pub topics: Vec<Arc<str>>,
     /// Name of the cluster.
@@ -125,6 +129,8 @@ impl EntryPlan {
             && self.start == other.start
             && same_framing(&self.framing, &other.framing)
             && self.finish_after == other.finish_after
+            && self.close_idle == other.close_idle
+            && self.ignore_older == other.ignore_older
             && self.topics == other.topics
             && self.cluster == other.cluster
             && self.filters.len() == other.filters.len()

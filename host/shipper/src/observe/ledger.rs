@@ -99,7 +99,7 @@ pub struct EntryLedger {
     /// What was malformed in the encoding of its file and is delivered as U+FFFD.
     pub malformed: u64,
     /// Bytes of files that went away before they could be read. Not in the equation: they were never read.
-    pub given_up_bytes: u64,
+    pub lost_bytes: u64,
 
     /// Gauge: bytes in the files behind the marks.
     pub lag_bytes: u64,
@@ -179,7 +179,7 @@ impl AddAssign<&EntryLedger> for EntryLedger {
         self.passed_lines += other.passed_lines;
         self.cut_lines += other.cut_lines;
         self.malformed += other.malformed;
-        self.given_up_bytes += other.given_up_bytes;
+        self.lost_bytes += other.lost_bytes;
         self.lag_bytes += other.lag_bytes;
         self.lag_ms = self.lag_ms.max(other.lag_ms);
         self.streams += other.streams;

@@ -147,7 +147,7 @@ fn delivery(to: &mut Families<'_>, entries: &[EntryView]) -> Result<(), Error> {
         ("passed", "lines", "Lines shipped as they came because a filter failed on them", |l| l.passed_lines),
         ("cut", "lines", "Lines shipped shortened because they were too long", |ledger| ledger.cut_lines),
         ("malformed", "", "Malformed in the encoding of its file, shipped as U+FFFD", |ledger| ledger.malformed),
-        ("given_up", "bytes", "Bytes of files that went away before they were read", |l| l.given_up_bytes),
+        ("lost", "bytes", "Bytes of files that went away before they were shipped", |l| l.lost_bytes),
     ];
     for (name, unit, help, of) in counters {
         to.counter(&format!("tailmill_{name}"), unit, help, per_entry(entries, of))?;

@@ -91,8 +91,6 @@ pub struct EntryStatus {
     pub cut_lines: u64,
     /// What was malformed in the encoding of its file and was delivered as U+FFFD.
     pub malformed: u64,
-    /// Bytes of files that went away before they were read.
-    pub given_up_bytes: u64,
     /// Bytes behind the marks.
     pub lag_bytes: u64,
     /// How long the oldest of these has waited.
@@ -133,6 +131,8 @@ pub struct LossStatus {
     pub unaccounted_lines: i64,
     /// Bytes it cannot explain.
     pub unaccounted_bytes: i64,
+    /// Bytes of files that were nowhere any more before they were shipped. Beside the equation: they were never read.
+    pub lost_bytes: u64,
 }
 
 /// What Kafka said.
@@ -316,6 +316,7 @@ impl LossStatus {
             balanced: ledger.is_balanced(),
             unaccounted_lines: clamp(lines),
             unaccounted_bytes: clamp(bytes),
+            lost_bytes: ledger.lost_bytes,
         }
     }
 }
@@ -340,7 +341,6 @@ fn entry(view: &EntryView) -> EntryStatus {
         passed_lines: ledger.passed_lines,
         cut_lines: ledger.cut_lines,
         malformed: ledger.malformed,
-        given_up_bytes: ledger.given_up_bytes,
         lag_bytes: ledger.lag_bytes,
         lag_ms: ledger.lag_ms,
         streams: ledger.streams,

@@ -48,6 +48,7 @@ pub fn summary(status: &Status, paint: Paint) -> String {
         equation(&mut text, loss, paint);
     }
     let lost = match loss.unaccounted_lines {
+        0 if loss.balanced && loss.lost_bytes > 0 => paint.bad(&gone(loss)),
         0 if loss.balanced => paint.good("0 lines lost"),
         _ => paint.bad(&unaccounted(loss)),
     };
@@ -151,6 +152,13 @@ fn rates(text: &mut String, entry: &EntryStatus) {
 fn equation(text: &mut String, loss: &LossStatus, paint: Paint) {
     field(text, "lines", &format!("{}{}", terms(loss, |n| count(n.lines)), verdict(loss, paint)));
     field(text, "bytes", &terms(loss, |n| bytes(n.bytes)));
+    if loss.lost_bytes > 0 {
+        field(text, "lost", &paint.bad(&gone(loss)));
+    }
+}
+
+fn gone(loss: &LossStatus) -> String {
+    format!("{} lost: of files that were nowhere any more before they were shipped", bytes(loss.lost_bytes))
 }
 
 fn terms(loss: &LossStatus, show: impl Fn(LineCount) -> String) -> String {

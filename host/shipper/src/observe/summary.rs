@@ -17,7 +17,10 @@ pub fn log(board: &Board) {
     let (read, delivered, pending) = (loss.read.lines, loss.delivered.lines, loss.pending.lines);
     let summary = json(&status);
     if loss.balanced {
-        tracing::info!(read, delivered, pending, lost = 0, %summary, "stopped");
+        match loss.lost_bytes {
+            0 => tracing::info!(read, delivered, pending, lost = 0, %summary, "stopped"),
+            lost_bytes => tracing::warn!(read, delivered, pending, lost_bytes, %summary, "stopped"),
+        }
     } else {
         // Not a loss of lines by itself, but nothing that may happen: our own books are wrong.
         tracing::error!(read, delivered, pending, lost = loss.unaccounted_lines, %summary, "stopped, and the loss equation does not balance");

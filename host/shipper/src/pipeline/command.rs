@@ -20,8 +20,31 @@ pub enum ShardCommand {
         /// Where it is now.
         to: std::path::PathBuf,
     },
+    /// The file is shorter than it was.
+    Shrank(StreamKey),
     /// Nobody appends by the file's path any more: drain it, and finish it once it is quiet.
-    Leaving(StreamKey),
+    Leaving {
+        /// Whose.
+        key: StreamKey,
+        /// It has no name any more: the open descriptor is all there is of it.
+        gone: bool,
+    },
+    /// A file that was closed as idle has more to read, or is leaving.
+    Reopened {
+        /// Whose.
+        key: StreamKey,
+        /// Open for reading.
+        file: std::fs::File,
+    },
+    /// Deleted files that are still unread take too much of the disk: let go of this one, now.
+    GiveUp(StreamKey),
+    /// Bytes of a file are nowhere any more.
+    CountLost {
+        /// Of which entry.
+        entry: EntryName,
+        /// How many.
+        bytes: u64,
+    },
     /// A file that was leaving shows up again.
     Back(StreamKey),
     /// The entry does not want this file any more: ship what is under way, keep the mark, let go.
@@ -72,6 +95,29 @@ pub enum ShardReport {
         known: KnownFile,
         /// Its last record.
         record: Box<StreamRecord>,
+    },
+    /// Given up as asked: its descriptor is closed.
+    GivenUp {
+        /// For recognition.
+        known: KnownFile,
+        /// Its size less the mark.
+        lost_bytes: u64,
+    },
+    /// Read to its end, quiet, and closed: say when there is more.
+    Idle {
+        /// Which.
+        key: StreamKey,
+        /// Up to where it was read: all of it.
+        position: tailmill_tail::FileOffset,
+    },
+    /// A deleted file is not read to its end yet.
+    Pinned {
+        /// Which.
+        key: StreamKey,
+        /// What it takes on the disk.
+        bytes: u64,
+        /// What of it was not read.
+        unread: u64,
     },
     /// The shard is done.
     Stopped(StopSummary),

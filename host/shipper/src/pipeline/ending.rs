@@ -49,17 +49,26 @@ impl Stream {
         Some(self.stand_still(reason, Some(held), services))
     }
 
+    /// Whether everything that was read has come to its end, also what filters held.
+    fn is_through(&self) -> bool {
+        self.progress.is_clear()
+            && self.unsent.is_empty()
+            && self.chain.is_idle()
+            && self.flushed
+            && self.chain.oldest_held().is_none()
+    }
+
     /// Whether everything that this stream will ever send has come to its end, and what to report then.
     pub(super) fn ended(&mut self, services: &Services) -> Option<ShardReport> {
         match self.life {
             Life::Reading | Life::Leaving => None,
-            Life::Finishing | Life::Truncated
-                if self.progress.is_clear()
-                    && self.unsent.is_empty()
-                    && self.chain.is_idle()
-                    && self.flushed
-                    && self.chain.oldest_held().is_none() =>
-            {
+            Life::GivingUp { size } if self.is_through() || (self.stuck.is_some() && self.outstanding == 0) => {
+                let record = self.record(false, services.now_ms());
+                let lost_bytes = size.saturating_sub(self.mark());
+                Some(ShardReport::GivenUp { known: known_file(&self.key, &record), lost_bytes })
+            }
+            Life::GivingUp { .. } => None,
+            Life::Finishing | Life::Truncated if self.is_through() => {
                 // What a truncated file still owed may lie in a copy: its record stays open until that is known.
                 let finished = self.life == Life::Finishing;
                 let record = Box::new(self.record(finished, services.now_ms()));

@@ -22,6 +22,7 @@ impl Shard {
             self.checkpoint_at = now + self.services.settings.checkpoint_every;
             self.take_snapshots();
             self.commit_marks(false);
+            self.say_pinned();
         }
         if now >= self.publish_at {
             self.publish_at = now + PUBLISH_EVERY;
@@ -64,6 +65,16 @@ impl Shard {
         }
         if !records.is_empty() {
             let _ = self.links.commits.send(CommitMessage::Commit { records, removed: Vec::new() });
+        }
+    }
+
+    /// Deleted files that are not read to their ends are bounded by what they take of the disk: whoever knows all of them
+    /// decides.
+    fn say_pinned(&mut self) {
+        for ix in self.streams.awake() {
+            if let Some(report) = self.streams.get_mut(ix).and_then(|stream| stream.say_pinned()) {
+                (self.links.report)(report);
+            }
         }
     }
 

@@ -11,6 +11,7 @@
 mod account; // a stream's counts in its entry's ledger
 mod budget; // how much may be in flight
 mod command; // what is said to a shard and what it says back
+mod descriptor; // closed while idle, let go when the disk needs it
 mod ending; // finished, closed, truncated, stopped
 mod events; // what filters said, to the log
 mod housekeeping; // marks to the store, counts to the board
@@ -23,8 +24,8 @@ mod shard; // the thread: commands, turns, reports, timers
 mod step_over; // lines that a person decided to leave out
 mod opening; // a file becomes a stream
 mod stream; // one file of one entry on its way
-mod streams;
-mod turn; // one turn of a stream // where a shard keeps its streams
+mod streams; // where a shard keeps its streams
+mod turn; // one turn of a stream
 
 pub use command::{Opening, ShardCommand, ShardReport, StopSummary};
 pub use services::{ClusterLink, ShardSettings};

@@ -1,6 +1,7 @@
 //! What a shard lends its streams for a turn: buffers, budget, producers, filter instances, ledgers.
 
 use super::budget::Budget;
+use super::command::ShardReport;
 use super::parcels::Parcels;
 use super::streams::StreamIx;
 use crate::deliver::{Producer, TopicDirectory};
@@ -60,6 +61,8 @@ pub(super) struct Services {
     pub topics_in_trouble: BTreeSet<Part>,
     /// What the shard counts for itself.
     pub totals: ShardTotals,
+    /// What streams say to the conductor.
+    pub says: Vec<ShardReport>,
     /// Timers that a turn asked for.
     pub wakes: Vec<(Instant, StreamIx)>,
 }
@@ -78,6 +81,7 @@ impl Services {
             producers: HashMap::new(),
             topics_in_trouble: BTreeSet::new(),
             totals: ShardTotals::default(),
+            says: Vec::new(),
             wakes: Vec::new(),
             settings,
         }

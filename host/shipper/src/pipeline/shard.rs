@@ -120,22 +120,30 @@ impl Shard {
     fn obey(&mut self, command: ShardCommand) {
         match command {
             ShardCommand::Open(opening) => self.open(*opening),
-            ShardCommand::Grew(key) => self.with(&key, |_| {}),
+            // Whether it is at its end is not known until it is read again, which may have to wait for room.
+            ShardCommand::Grew(key) => self.with(&key, |stream| stream.at_end = false),
             ShardCommand::Moved { key, to } => self.with(&key, |stream| {
                 stream.chain.set_path(to.as_os_str().as_bytes().into());
                 stream.path = to;
                 stream.dirty = true;
             }),
-            ShardCommand::Leaving(key) => self.with(&key, |stream| {
+            ShardCommand::Shrank(key) => self.with(&key, |stream| stream.shrank = stream.reader.position() == 0),
+            ShardCommand::Leaving { key, gone } => self.with(&key, |stream| {
+                stream.gone = gone;
+                stream.at_end &= !stream.reader.is_open();
                 if stream.life == Life::Reading {
                     stream.life = Life::Leaving;
                 }
             }),
             ShardCommand::Back(key) => self.with(&key, |stream| {
+                stream.gone = false;
                 if stream.life == Life::Leaving {
                     stream.life = Life::Reading;
                 }
             }),
+            ShardCommand::Reopened { key, file } => self.with(&key, |stream| stream.reopened(file)),
+            ShardCommand::GiveUp(key) => self.with(&key, Stream::give_up),
+            ShardCommand::CountLost { entry, bytes } => self.services.ledger(&entry).lost_bytes += bytes,
             ShardCommand::Close(key) => self.with(&key, |stream| stream.life = Life::Closing),
             ShardCommand::Replan { entry, armed } => self.replan(&entry, &armed),
             ShardCommand::Stop { deadline } => {
@@ -183,6 +191,9 @@ impl Shard {
         }
         for (moment, ix) in self.services.wakes.drain(..) {
             self.schedule.at(moment, ix);
+        }
+        for report in self.services.says.drain(..) {
+            (self.links.report)(report);
         }
         self.end_if_due(ix);
         self.wake_successors(ix);

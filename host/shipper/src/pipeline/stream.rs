@@ -27,6 +27,11 @@ pub(super) enum Life {
     Truncated,
     /// As `Finishing`, but its entry let it go: report it closed.
     Closing,
+    /// As `Closing`, but its file took too much of the disk after it was deleted: it is closed already.
+    GivingUp {
+        /// Size of the file when it was closed.
+        size: FileOffset,
+    },
 }
 
 /// Why a stream stands still although there is work.
@@ -69,6 +74,12 @@ pub(super) struct Stream {
     pub partition: Option<(String, i32)>,
     /// The file that had this path before: its last line goes first.
     pub predecessor: Option<StreamKey>,
+    /// The file has no name any more.
+    pub gone: bool,
+    /// It was reported as a deleted file that is not read to its end.
+    pub pinned: bool,
+    /// The file is shorter than it was, and nothing of it was read.
+    pub shrank: bool,
     pub stuck: Option<Stuck>,
     /// Parcels on their way.
     pub outstanding: u32,
@@ -83,6 +94,10 @@ pub(super) struct Stream {
     pub partial_bytes: u64,
     /// Last moment at which all there was had been delivered.
     pub caught_up_at: Instant,
+    /// Since when the file, read to its end, has shown nothing new.
+    pub idle_since: Option<Instant>,
+    /// A turn at which it may be closed as idle is arranged for.
+    pub close_at: Option<Instant>,
     /// Since when a leaving file has shown nothing new.
     pub quiet_since: Option<Instant>,
     /// No more comes from the file, and the filters were told so.
@@ -156,9 +171,19 @@ impl Stream {
         } else {
             StreamState::Working
         };
-        let size = if self.at_end { position + self.partial_bytes } else { self.reader.size().unwrap_or(position) };
+        let size = self.size();
         let path = self.path.as_os_str().as_bytes().into();
         StreamSnapshot { entry: self.entry().clone(), path, read: position, mark: self.mark(), size, state }
+    }
+
+    /// Size of the file when it was last looked at.
+    pub(super) fn size(&self) -> FileOffset {
+        let position = self.reader.position();
+        match self.life {
+            Life::GivingUp { size } => size,
+            _ if self.at_end => position + self.partial_bytes,
+            _ => self.reader.size().unwrap_or(position),
+        }
     }
 
     /// Records that wait to be sent, or to be sent again.
@@ -180,6 +205,7 @@ impl Stream {
             resume,
             partition: self.partition.clone(),
             finished,
+            size_seen: self.size(),
             updated_ms: now_ms,
             blocked: self.stuck.as_ref().and_then(|stuck| stuck.line),
             step_over: self.step_over.iter().copied().collect(),
@@ -239,7 +265,7 @@ pub(super) fn known_file(key: &StreamKey, record: &StreamRecord) -> KnownFile {
         path: record.path.clone(),
         home: record.home.clone(),
         finished: record.finished,
-        size_seen: record.resume.offset(),
+        size_seen: record.size_seen,
         updated_ms: record.updated_ms,
     }
 }

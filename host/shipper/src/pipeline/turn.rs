@@ -69,8 +69,15 @@ impl Stream {
             services.wake_at(self.ix, moment);
         }
         match self.life {
-            Life::Finishing | Life::Truncated => return self.let_go(services),
+            Life::Finishing | Life::Truncated | Life::GivingUp { .. } => return self.let_go(services),
             Life::Closing => return Some(Turn::Idle),
+            Life::Reading | Life::Leaving if self.shrank => return Some(Turn::Truncated),
+            Life::Leaving if self.gone && !self.reader.is_open() => {
+                // Closed at its end, and deleted: there is no more.
+                self.life = Life::Finishing;
+                return None;
+            }
+            Life::Reading | Life::Leaving if !self.reader.is_open() => return Some(Turn::Idle),
             Life::Reading | Life::Leaving if !may_read => return Some(Turn::Idle),
             Life::Reading | Life::Leaving => {}
         }
@@ -188,6 +195,7 @@ impl Stream {
         self.at_end = false;
         self.partial_bytes = 0;
         self.quiet_since = None;
+        self.idle_since = None;
         self.dirty = true;
         if self.step_over.is_empty() {
             self.enter(batch);
@@ -206,6 +214,7 @@ impl Stream {
     /// At the end of the file: wait for growth, or for the quiet that finishes a leaving file.
     fn wait_at_end(&mut self, services: &mut Services) -> Option<Turn> {
         if self.life != Life::Leaving {
+            self.close_if_idle(services);
             return Some(self.reader.join_due().map_or(Turn::Idle, Turn::Until));
         }
         let since = *self.quiet_since.get_or_insert(services.now);

@@ -72,6 +72,8 @@ fn whole(args: &DevArgs, patterns: PathPatterns, filters: Vec<FilterPlan>) -> Pl
         start: if all { StartAt::Beginning } else { StartAt::End },
         framing: Arc::new(Framing::default()),
         finish_after: FINISH_AFTER,
+        close_idle: None,
+        ignore_older: None,
         topics: args.topic.iter().map(|topic| topic.as_str().into()).collect(),
         cluster: "default".into(),
         filters,

@@ -380,6 +380,8 @@ fn every_key_of_an_entry_makes_a_difference() {
         r#", "line_max_bytes": 100"#,
         r#", "line_too_long": "skip""#,
         r#", "finish_after_ms": 1"#,
+        r#", "close_idle_ms": 1"#,
+        r#", "ignore_older_ms": 1"#,
         r#", "filters": [{"use": "grep"}]"#,
         r#", "on_refused": "drop""#,
         r#", "dead_letter_topic": "d""#,

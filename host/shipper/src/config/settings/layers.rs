@@ -55,6 +55,8 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("agent.inflight_bytes_max", Kind::Number),
     ("agent.inflight_topic_bytes_max", Kind::Number),
     ("agent.scan_every_ms", Kind::Number),
+    ("agent.pinned_bytes_max", Kind::Number),
+    ("agent.forget_after_ms", Kind::Number),
     ("agent.checkpoint_every_ms", Kind::Number),
     ("agent.stop_deadline_ms", Kind::Number),
     ("agent.filter_timeout_ms_max", Kind::Number),

@@ -157,6 +157,12 @@ pub struct AgentLimits {
     pub inflight_topic_bytes_max: usize,
     /// How often directories are looked at, whatever inotify said. 5 s: the delay when a hint is lost.
     pub scan_every: Duration,
+    /// How much of the disk deleted files may take that are still unread, in bytes. 10 GiB: hours of a broker's outage, and
+    /// far from filling most disks.
+    pub pinned_bytes_max: u64,
+    /// How long the state of a file is kept that is nowhere any more. A day: what was moved away and comes back by then is
+    /// recognised.
+    pub forget_after: Duration,
     /// How often marks become durable. 1 s: what comes twice after a crash.
     pub checkpoint_every: Duration,
     /// How long a stop may wait for acknowledgements. 10 s: within systemd's and Kubernetes' patience (90 s, 30 s).
@@ -180,6 +186,8 @@ impl Default for AgentLimits {
             inflight_bytes_max: 32 << 20,
             inflight_topic_bytes_max: 8 << 20,
             scan_every: Duration::from_secs(5),
+            pinned_bytes_max: 10 << 30,
+            forget_after: Duration::from_secs(24 * 3600),
             checkpoint_every: Duration::from_secs(1),
             stop_deadline: Duration::from_secs(10),
             filter_timeout_max: Duration::from_secs(10),

@@ -301,9 +301,13 @@ fn agent(settings: &mut Settings, fields: &mut Fields<'_>) {
         }
     };
     time("scan_every_ms", 50..=3_600_000, &mut limits.scan_every);
+    time("forget_after_ms", 0..=365 * 86_400_000, &mut limits.forget_after);
     time("checkpoint_every_ms", 10..=60_000, &mut limits.checkpoint_every);
     time("stop_deadline_ms", 0..=600_000, &mut limits.stop_deadline);
     time("filter_timeout_ms_max", 1..=600_000, &mut limits.filter_timeout_max);
+    if let Some(bytes) = fields.get("pinned_bytes_max").and_then(|at| at.number(0..=1 << 50)) {
+        limits.pinned_bytes_max = bytes;
+    }
     fields.finish(&[]);
     if limits.inflight_bytes_max < 2 * limits.batch_bytes {
         at.problem(format!(

@@ -114,6 +114,8 @@ pub(super) fn entry(topics: Vec<Arc<str>>, filters: Vec<FilterPlan>) -> EntryPla
         start: tailmill_tail::discover::StartAt::Beginning,
         framing: Arc::default(),
         finish_after: std::time::Duration::from_secs(1),
+        close_idle: None,
+        ignore_older: None,
         topics,
         cluster: "default".into(),
         filters,
