@@ -3,6 +3,7 @@
 use crate::guests::{self, Guest};
 use crate::support::{Text, expect_fault, load, origin, run, start};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tailmill_engine::{FaultKind, HostNotes, Origin};
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
@@ -318,6 +319,20 @@ fn preview1_time_goes_on_and_random_bytes_are_written() {
         1,
     );
     counted("(i32.ne (i32.const 0) (i32.load (i32.const 800)))", 1);
+}
+
+#[test]
+fn preview1_real_time_is_the_hosts() {
+    let second = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let before = second();
+    let (ran, notes) = preview1(
+        "(block (result i32)
+           (drop (call $clock (i32.const 0) (i64.const 0) (i32.const 600)))
+           (i32.wrap_i64 (i64.div_u (i64.load (i32.const 600)) (i64.const 1000000000))))",
+    );
+    ran.expect("an answer");
+    let said = notes.counters[0].1;
+    assert!((before..=second()).contains(&said), "{said} is not between {before} and now");
 }
 
 #[test]
