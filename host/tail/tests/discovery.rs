@@ -396,3 +396,49 @@ fn names_that_lead_to_one_file_are_one_stream() {
     fs::remove_file(w.path("0.log")).unwrap();
     w.expect(&["A moved to b.log", "A leaves"]);
 }
+
+/// What may stand in the place of a file that was read before a stop, and what it is taken for.
+fn after_a_stop(before: &str, change: impl FnOnce(&mut World), then: &str, expected: &[&str]) {
+    let mut w = World::new(&["a.log"]);
+    w.append("a.log", before);
+    w.expect(&["A opened a.log", "e seen"]);
+    w.read('A');
+    w.stop();
+    fs::write(w.path("a.log"), then).unwrap(); // the same inode, born at the same time
+    change(&mut w);
+    w.start();
+    w.expect(expected);
+}
+
+#[test]
+fn same_place_and_same_content_is_the_same_file_and_any_difference_makes_another() {
+    let beats = |count: usize| "heartbeat ok\n".repeat(count);
+    let nothing = |_: &mut World| {};
+    let unborn = |w: &mut World| w.known_mut()[0].place.born_ns = None;
+    let other_device = |w: &mut World| w.known_mut()[0].place.device += 1;
+    let long = distinct(0, 3000);
+    let (same, new) = (["A opened again a.log from 4", "e seen"], ["A forgotten", "B opened a.log", "e seen"]);
+    // Tiny files: every byte counts.
+    after_a_stop("one\n", nothing, "one\ntwo\n", &same);
+    after_a_stop("one\n", nothing, "uno\ntwo\n", &new);
+    after_a_stop("one\n", nothing, "one", &new);
+    after_a_stop("one\n", nothing, "", &new);
+    after_a_stop("one\n", other_device, "one\ntwo\n", &same);
+    // A few bytes in a place whose birth nobody knows, on another device: in doubt it is new.
+    after_a_stop("one\n", |w| (unborn(w), other_device(w)).1, "one\ntwo\n", &new);
+    // The first bytes are equal, what was read last is not.
+    let banner = beats(200);
+    after_a_stop(&format!("{banner}one\n"), nothing, &format!("{banner}two\nthree\n"), &new);
+    // Shorter, longer, equally long.
+    after_a_stop(&long, nothing, &distinct(1, 2999), &new);
+    after_a_stop(&long, nothing, &distinct(1, 3000), &new);
+    after_a_stop(&long, nothing, &distinct(1, 4000), &new);
+    after_a_stop(&long, nothing, &format!("{long}more\n"), &["A opened again a.log from 108000", "e seen"]);
+    after_a_stop(&long, unborn, &format!("{long}more\n"), &["A opened again a.log from 108000", "e seen"]);
+    // A million equal heartbeats that go on, and fewer of them than were read.
+    let million = ["A opened again a.log from 13000000", "e seen"];
+    after_a_stop(&beats(1_000_000), nothing, &beats(1_000_001), &million);
+    after_a_stop(&beats(1_000_000), nothing, &beats(999_999), &new);
+    // Equal lines prove nothing where the birth is not known and the device changed.
+    after_a_stop(&beats(1_000_000), |w| (unborn(w), other_device(w)).1, &beats(1_000_001), &new);
+}

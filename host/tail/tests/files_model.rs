@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use common::world::World;
 use proptest::prelude::*;
-use tailmill_tail::StartAt;
 
 /// So much has to be known of a copy to be sure.
 const PROOF_BYTES: u64 = 1024;
@@ -96,7 +95,7 @@ struct Model {
 
 impl Model {
     fn new(pattern: &str) -> Model {
-        let mut world = World::with(&[pattern], &["*.gz"], StartAt::Beginning, false);
+        let mut world = World::new(&[pattern]);
         world.copy_hold = LONG;
         world.restart();
         world.append("app.log", "");

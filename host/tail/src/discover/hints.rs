@@ -107,14 +107,17 @@ impl Hints {
             }
             // It went in between; the scan sees that too.
             Err(Errno::NOENT | Errno::NOTDIR) => None,
-            Err(error) => {
-                let new = match error {
-                    Errno::NOSPC => !std::mem::replace(&mut self.full, true),
-                    _ => self.noticed.insert(path.to_owned()),
-                };
-                new.then(|| Notice::ScanOnly { dir: path.to_owned(), reason: advice(error) })
-            }
+            Err(error) => self.refused(path, error),
         }
+    }
+
+    /// What to say of a watch that cannot be had: once for all when their limit is reached, else once for each path.
+    fn refused(&mut self, path: &Path, error: Errno) -> Option<Notice> {
+        let new = match error {
+            Errno::NOSPC => !std::mem::replace(&mut self.full, true),
+            _ => self.noticed.insert(path.to_owned()),
+        };
+        new.then(|| Notice::ScanOnly { dir: path.to_owned(), reason: advice(error) })
     }
 
     /// Takes the events that are there, without waiting.
@@ -165,5 +168,27 @@ fn advice(error: Errno) -> String {
         Errno::NOSPC => "the limit of inotify watches is reached (raise fs.inotify.max_user_watches)".to_owned(),
         Errno::MFILE => "the limit of inotify instances is reached (raise fs.inotify.max_user_instances)".to_owned(),
         other => std::io::Error::from(other).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_of_watches_is_said_once_and_other_refusals_once_for_each_path() {
+        let mut hints = Hints::new().unwrap();
+        let mut said = Vec::new();
+        for (path, error) in [
+            ("/a", Errno::NOSPC),
+            ("/b", Errno::NOSPC),
+            ("/a", Errno::ACCESS),
+            ("/b", Errno::ACCESS),
+            ("/b", Errno::ACCESS),
+        ] {
+            said.extend(hints.refused(Path::new(path), error).map(|notice| notice.to_string()));
+        }
+        assert_eq!(said.len(), 3, "{said:?}");
+        assert!(said[0].contains("max_user_watches") && said[0].contains("/a"), "{said:?}");
     }
 }

@@ -20,6 +20,7 @@ mod known; // files from before, found again by place and content
 mod missed; // generations that came and went between two looks
 mod open; // from a place without a stream to an opened file
 mod pinned; // deleted files that are still unread
+mod problems; // paths that cannot be read
 mod scan; // all paths, in portions
 mod stream; // what is kept of a file that is read
 mod walk; // what paths show now
