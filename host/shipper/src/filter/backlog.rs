@@ -109,8 +109,13 @@ impl Backlog {
 
     /// Forgets everything and returns the lines from `oldest_held` on that have not gone on, oldest first.
     pub(super) fn take_open(&mut self, oldest_held: Option<u64>) -> Vec<RecordSet> {
-        let entries = std::mem::take(&mut self.entries);
-        *self = Backlog::default();
+        self.covered = 0;
+        self.take_open_since_save(oldest_held)
+    }
+
+    /// As [`Backlog::take_open`], but of the calls since the last save only; the others stay.
+    pub(super) fn take_open_since_save(&mut self, oldest_held: Option<u64>) -> Vec<RecordSet> {
+        let entries = self.entries.split_off(self.covered);
         let Some(held) = oldest_held else { return Vec::new() };
         let mut open = Vec::new();
         for entry in entries {

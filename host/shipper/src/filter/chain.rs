@@ -183,10 +183,12 @@ impl Chain {
     }
 
     /// The oldest line that has no end yet or that any stage holds: the mark must not pass it. While work waits, that
-    /// includes all lines of the batch in work without a verdict, so it is never younger than `Step::Blocked.line`.
+    /// includes every line in it, so it is never younger than `Step::Blocked.line`.
     pub fn oldest_held(&self) -> Option<FileOffset> {
         let bare = (!self.came.bare.is_zero()).then_some(self.origin.first_offset);
-        self.window.oldest().into_iter().chain(self.held_offsets()).chain(bare).min()
+        // The window alone does not say it: a record may count from an older line than its own, which is then settled.
+        let waiting = self.work.iter().filter_map(Task::oldest);
+        self.window.oldest().into_iter().chain(self.held_offsets()).chain(waiting).chain(bare).min()
     }
 
     /// Input lines inside the chain: held, or in work.

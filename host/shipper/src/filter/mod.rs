@@ -20,6 +20,7 @@ mod backlog; // input lines that a stateful stage may need again
 mod pieces; // cutting, masking and rewriting sets of lines
 mod extras; // keys, topics, timestamps and headers through a chain
 mod shared; // instances of stateless filters
+mod pairing; // which filter follows which
 mod swap; // a new plan in a running chain
 mod resume; // snapshots, going on from one, starting over
 mod window; // the loss equation: which input lines have no end yet

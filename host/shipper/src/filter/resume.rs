@@ -3,6 +3,7 @@
 use super::armory::{ArmedChain, ArmedStage};
 use super::chain::Chain;
 use super::meter::Cost;
+use super::pairing::pairs;
 use super::stage::{Stage, Unwell};
 use crate::checkpoint::StageSnapshot;
 use crate::model::RecordSet;
@@ -18,7 +19,7 @@ impl Chain {
         own.peek().is_some() && own.all(|(armed, stage)| armed.has_state && stage.saves)
     }
 
-    /// The saved state of every stage, at the end of what was put in. `None`: not all of them can save, or the chain is
+    /// The saved state of every stage that has one, at the end of what was put in. `None`: not all of them can save, or the chain is
     /// not idle, or a stage holds lines for which an earlier one set a key, a topic, a timestamp or headers (its state
     /// does not know them). A fault costs an instance, no line.
     pub fn snapshot(&mut self, ledger: &mut EntryLedger) -> Result<Option<Vec<StageSnapshot>>, Fault> {
@@ -34,10 +35,8 @@ impl Chain {
                     // Lines turned up that go on: the chain is not at rest. The shard finds it has work.
                     self.unanswered = true;
                     self.push(place + 1, rescued);
+                    return Ok(None);
                 }
-            }
-            if self.unanswered {
-                return Ok(None);
             }
             let mut meter = Chain::meter(&self.armed, place, &mut self.costs[place], &mut self.events, ledger);
             if let Some(fault) = self.stages[place].save(&mut meter) {
@@ -56,7 +55,8 @@ impl Chain {
             next_seq: stage.next_seq,
             oldest_held: stage.held_offset,
         };
-        Ok(Some(self.armed.stages.iter().zip(&self.stages).map(snapshot).collect()))
+        let own = self.armed.stages.iter().zip(&self.stages).filter(|(armed, _)| !armed.stateless);
+        Ok(Some(own.map(snapshot).collect()))
     }
 
     /// Goes on from a snapshot taken at `at`: every stage is started and has taken its state when this returns. On an
@@ -87,29 +87,23 @@ impl Chain {
     /// take its state shows up as a blocked step.
     pub fn restore_later(&mut self, snapshot: &[StageSnapshot], at: FileOffset) -> Result<(), Fault> {
         self.reset();
-        let mut left = snapshot;
-        for place in 0..self.stages.len() {
-            let armed = &self.armed.stages[place];
-            let Some(found) = left.iter().position(|saved| *saved.name == *armed.plan.name) else { continue };
-            if let Some(lost) = left[..found].iter().find(|saved| saved.oldest_held.is_some()) {
-                let fault = homeless(&lost.name);
-                self.reset();
-                return Err(fault);
+        let armed = self.armed.clone();
+        let pairs = pairs(snapshot.len(), armed.stages.len(), |i, j| {
+            let (saved, armed) = (&snapshot[i], &armed.stages[j]);
+            let is_pair = armed.has_state && *saved.name == *armed.plan.name;
+            // Lines that are held need a place more than anything else does.
+            let same = usize::from(saved.digest == armed.plan.module.digest);
+            is_pair.then(|| (usize::from(saved.oldest_held.is_some()), 2 + same))
+        });
+        for (i, saved) in snapshot.iter().enumerate() {
+            match pairs.iter().position(|pair| *pair == Some(i)) {
+                Some(place) => self.stages[place].restore(saved.state.clone(), saved.next_seq, saved.oldest_held, at),
+                None if saved.oldest_held.is_some() => {
+                    self.reset();
+                    return Err(homeless(&saved.name));
+                }
+                None => {}
             }
-            let saved = &left[found];
-            left = &left[found + 1..];
-            if armed.has_state {
-                self.stages[place].restore(saved.state.clone(), saved.next_seq, saved.oldest_held, at);
-            } else if saved.oldest_held.is_some() {
-                let fault = homeless(&saved.name);
-                self.reset();
-                return Err(fault);
-            }
-        }
-        if let Some(lost) = left.iter().find(|saved| saved.oldest_held.is_some()) {
-            let fault = homeless(&lost.name);
-            self.reset();
-            return Err(fault);
         }
         Ok(())
     }
@@ -130,7 +124,7 @@ impl Chain {
         self.reset();
     }
 
-    fn wake(&mut self, place: usize, ledger: &mut EntryLedger) -> Result<Option<Option<RecordSet>>, Unwell> {
+    pub(super) fn wake(&mut self, place: usize, ledger: &mut EntryLedger) -> Result<Option<Option<RecordSet>>, Unwell> {
         let mut meter = Chain::meter(&self.armed, place, &mut self.costs[place], &mut self.events, ledger);
         self.stages[place].wake(&self.armed.stages[place], &self.origin, &mut meter)
     }

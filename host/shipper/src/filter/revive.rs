@@ -32,7 +32,8 @@ impl Stage {
             Life::Down => {
                 let (guest, every) = start(armed, self.saved.as_ref(), meter)?;
                 self.set_every(every, Instant::now());
-                self.life = self.beginning(guest, true);
+                self.life =
+                    if self.backlog.replay(0).is_some() { Life::Replaying { guest, next: 0 } } else { Life::Up(guest) };
                 Ok(Some(None))
             }
             Life::Replaying { guest, next } => self.replay(guest, next, origin, meter).map(Some),
@@ -40,8 +41,8 @@ impl Stage {
     }
 
     /// Goes on with an instance that was started for it.
-    pub(super) fn become_instance(&mut self, (guest, every): Started, replays: bool) {
-        self.life = self.beginning(guest, replays);
+    pub(super) fn become_instance(&mut self, (guest, every): Started) {
+        self.life = Life::Up(guest);
         self.next_tick = None;
         self.set_every(every, Instant::now());
     }
@@ -82,11 +83,6 @@ impl Stage {
             self.trim();
         }
         Ok(rescued)
-    }
-
-    /// Life with an instance that was just started. `replays`: the calls since its state was saved are to be repeated.
-    fn beginning(&self, guest: Box<dyn Guest>, replays: bool) -> Life {
-        if replays && self.backlog.replay(0).is_some() { Life::Replaying { guest, next: 0 } } else { Life::Up(guest) }
     }
 
     /// The lines of a replayed answer that had not gone on and were held.

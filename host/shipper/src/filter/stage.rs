@@ -206,6 +206,18 @@ impl Stage {
         open
     }
 
+    /// Goes back to the saved state. Returns the lines since then that it still held, as they came in: they are new input.
+    pub(super) fn forget_since_save(&mut self) -> Vec<RecordSet> {
+        let open = self.backlog.take_open_since_save(self.held);
+        self.life = Life::Down;
+        self.unsaved_bytes = 0;
+        if let Some(saved) = &self.saved {
+            (self.next_seq, self.held) = (saved.next_seq, saved.held);
+        }
+        self.set_held(self.held);
+        open
+    }
+
     /// After the last flush, when no tick comes either: nobody will ever ask the filter for what it still holds. These
     /// lines go on as they came in, and it counts as a fault.
     pub(super) fn left_behind(&mut self, meter: &mut Meter<'_>) -> Vec<RecordSet> {

@@ -1,18 +1,19 @@
 //! A new plan in a running chain.
 //!
 //! A swap prepares everything that can fail on the side and only then changes the chain. A stage that says the same as
-//! before keeps its instance. A changed one starts anew and gets the saved state of the old one, or, when one of the
-//! two cannot save, the lines that the old one held, as its first input. A stage that is gone lets go of what it holds
-//! to the stages behind it.
+//! before keeps its instance. A changed one starts anew and gets the state that the old one saves now, or, when one of
+//! the two cannot save, the lines that the old one held, as its first input. A stage that is gone lets go of what it
+//! holds to the stages behind it.
 
 use super::armory::ArmedChain;
 use super::chain::{Chain, Task, Trial};
 use super::extras;
 use super::meter::Cost;
+use super::pairing::pairs;
 use super::resume::{homeless, unwell_fault};
 use super::revive::{Started, start};
 use super::shared::SharedInstances;
-use super::stage::{Life, Ran, Stage};
+use super::stage::{Ran, Stage};
 use crate::model::RecordSet;
 use crate::observe::EntryLedger;
 use std::sync::Arc;
@@ -22,8 +23,9 @@ use tailmill_engine::Fault;
 enum Beginning {
     /// As another stage of the old chain, with its instance.
     Goes { from: usize },
-    /// A changed filter that has the state of the old one. `replays`: the state is older than the old one's last call.
-    Takes { from: usize, guest: Started, replays: bool },
+    /// A changed filter that has the state of the old one. Not `is_current`: the state is older than the old one's last
+    /// call (it does not come back any more, and there are lines that are nowhere else).
+    Takes { from: usize, guest: Started, is_current: bool },
     /// A fresh instance; `from`: the lines that this old stage held are its first input.
     Fresh { from: Option<usize>, guest: Option<Started> },
 }
@@ -37,15 +39,15 @@ impl Chain {
         shared: &mut SharedInstances,
         ledger: &mut EntryLedger,
     ) -> Result<(), Fault> {
-        let pairs = pair(&self.armed, &armed);
+        let pairs = successors(&self.armed, &armed);
+        let mut beginnings = Vec::with_capacity(pairs.len());
+        for (new, from) in pairs.iter().enumerate() {
+            beginnings.push(self.begin(&armed, new, *from, shared, ledger)?);
+        }
         for old in 0..self.stages.len() {
             if !pairs.contains(&Some(old)) {
                 self.let_go(old, ledger)?;
             }
-        }
-        let mut beginnings = Vec::with_capacity(pairs.len());
-        for (new, from) in pairs.iter().enumerate() {
-            beginnings.push(self.begin(&armed, new, *from, shared, ledger)?);
         }
         self.commit(armed, &pairs, beginnings, ledger);
         Ok(())
@@ -79,15 +81,12 @@ impl Chain {
             return Ok(Beginning::Goes { from: old });
         }
         if self.stages[old].saves && to.has_state {
-            let mut meter = Chain::meter(&old_armed, old, &mut self.costs[old], &mut self.events, ledger);
-            let stage = &mut self.stages[old];
-            if stage.save(&mut meter).is_some() {
-                meter.ledger.recycles += 1;
+            let is_current = self.save_last(old, ledger);
+            if is_current || self.stages[old].holds_ancient() {
+                let mut meter = Chain::meter(armed, new, &mut cost, &mut self.events, ledger);
+                let guest = start(to, self.stages[old].saved.as_ref(), &mut meter).map_err(unwell_fault)?;
+                return Ok(Beginning::Takes { from: old, guest, is_current });
             }
-            let replays = !matches!(stage.life, Life::Up(_));
-            let mut meter = Chain::meter(armed, new, &mut cost, &mut self.events, ledger);
-            let guest = start(to, stage.saved.as_ref(), &mut meter).map_err(unwell_fault)?;
-            return Ok(Beginning::Takes { from: old, guest, replays });
         }
         self.can_feed(from)?;
         let mut meter = Chain::meter(armed, new, &mut cost, &mut self.events, ledger);
@@ -103,25 +102,48 @@ impl Chain {
         }
     }
 
-    /// A stage that the new chain does not have lets go of what it holds, as at the end of a file.
+    /// The old filter's last save, from an instance that has seen all its lines: another filter would not say the same of
+    /// them, and hold or send what had gone on. False: it does not come to that.
+    fn save_last(&mut self, old: usize, ledger: &mut EntryLedger) -> bool {
+        // A save that fails takes the instance with it; once more is enough for a fault that passes.
+        for _ in 0..2 {
+            if !self.wake_old(old, ledger) {
+                return false;
+            }
+            let mut meter = Chain::meter(&self.armed, old, &mut self.costs[old], &mut self.events, ledger);
+            match self.stages[old].save(&mut meter) {
+                Some(_) => meter.ledger.recycles += 1,
+                None => return self.stages[old].saves,
+            }
+        }
+        false
+    }
+
+    /// Brings the instance of an old stage back, if it is not there. False: it does not come back.
+    fn wake_old(&mut self, old: usize, ledger: &mut EntryLedger) -> bool {
+        let mut rescued = Vec::new();
+        let is_up = loop {
+            match self.wake(old, ledger) {
+                Ok(None) => break true,
+                Ok(Some(lines)) => rescued.extend(lines),
+                Err(_) => break false,
+            }
+        };
+        self.insert(old + 1, rescued);
+        is_up
+    }
+
+    /// A stage that the new chain does not have lets go of what it holds, as at the end of a file. What it does not let go
+    /// of goes on as it came in.
     fn let_go(&mut self, old: usize, ledger: &mut EntryLedger) -> Result<(), Fault> {
         if self.stages[old].held_offset.is_none() {
             return Ok(());
         }
-        if self.armed.stages[old].has_finish {
-            while self.stages[old].held_offset.is_some() {
-                let mut meter = Chain::meter(&self.armed, old, &mut self.costs[old], &mut self.events, ledger);
-                let ran = self.stages[old].flush(&self.armed.stages[old], &self.origin, &mut meter);
-                let (out, again) = match ran {
-                    Ok(Ran::Went(out)) => (out, false),
-                    Ok(Ran::Waking(out)) => (out, true),
-                    // What it does not let go of goes on as it came in.
-                    Ok(Ran::Failed(_)) | Err(_) => (None, false),
-                };
+        if self.armed.stages[old].has_finish && self.wake_old(old, ledger) {
+            let mut meter = Chain::meter(&self.armed, old, &mut self.costs[old], &mut self.events, ledger);
+            let ran = self.stages[old].flush(&self.armed.stages[old], &self.origin, &mut meter);
+            if let Ok(Ran::Went(out)) = ran {
                 self.insert(old + 1, out.into_iter().collect());
-                if !again {
-                    break;
-                }
             }
         }
         self.can_feed(Some(old))
@@ -138,7 +160,7 @@ impl Chain {
         let old_armed = std::mem::replace(&mut self.armed, armed);
         let old_costs = std::mem::take(&mut self.costs);
         let mut old: Vec<Option<Stage>> = std::mem::take(&mut self.stages).into_iter().map(Some).collect();
-        let mut fed: Vec<(usize, Vec<RecordSet>)> = Vec::new();
+        let mut fed = Vec::new();
         for (new, beginning) in beginnings.into_iter().enumerate() {
             let to = self.armed.stages[new].clone();
             let changed = pairs[new].is_none_or(|from| !old_armed.same_stage(from, &self.armed, new));
@@ -150,19 +172,24 @@ impl Chain {
             let next_seq = pairs[new].and_then(|from| old[from].as_ref()).map_or(0, |stage| stage.next_seq);
             let stage = match beginning {
                 Beginning::Goes { from } => old[from].take().map(|stage| stage.moved(&to)),
-                Beginning::Takes { from, guest, replays } => old[from].take().map(|stage| {
+                Beginning::Takes { from, guest, is_current } => old[from].take().map(|stage| {
                     let mut stage = stage.moved(&to);
-                    stage.become_instance(guest, replays);
+                    if !is_current {
+                        fed.push(Fed { from, to: new, sets: stage.forget_since_save() });
+                    }
+                    stage.become_instance(guest);
                     stage
                 }),
                 Beginning::Fresh { from, guest } => {
                     let mut stage = Stage::new(&to, next_seq);
                     if let Some(guest) = guest {
-                        stage.become_instance(guest, false);
+                        stage.become_instance(guest);
                     }
-                    if let Some(mut gone) = from.and_then(|from| old[from].take()) {
+                    if let Some(from) = from
+                        && let Some(mut gone) = old[from].take()
+                    {
                         stage.last_source = gone.last_source;
-                        fed.push((new, gone.forget()));
+                        fed.push(Fed { from, to: new, sets: gone.forget() });
                     }
                     Some(stage)
                 }
@@ -172,7 +199,7 @@ impl Chain {
         let places = Places { pairs, len: old.len() };
         for (from, stage) in old.into_iter().enumerate() {
             if let Some(mut stage) = stage {
-                fed.push((places.of(from), stage.forget()));
+                fed.push(Fed { from, to: places.of(from), sets: stage.forget() });
             }
         }
         self.move_work(&places, fed);
@@ -180,7 +207,7 @@ impl Chain {
     }
 
     /// Waiting work finds its place in the new chain, and held lines that are fed among it.
-    fn move_work(&mut self, places: &Places<'_>, mut fed: Vec<(usize, Vec<RecordSet>)>) {
+    fn move_work(&mut self, places: &Places<'_>, mut fed: Vec<Fed>) {
         let mut flushing = false;
         let mut work = Vec::with_capacity(self.work.len());
         for task in std::mem::take(&mut self.work) {
@@ -195,9 +222,10 @@ impl Chain {
             self.work.extend((0..self.stages.len()).rev().map(|stage| Task::Flush { stage }));
         }
         self.work.append(&mut work);
-        fed.sort_by_key(|(stage, _)| *stage);
-        for (stage, sets) in fed {
-            self.insert(stage, sets);
+        // What a later stage held is older, so it comes last, and thereby before the rest.
+        fed.sort_by_key(|fed| (fed.to, fed.from));
+        for Fed { to, sets, .. } in fed {
+            self.insert(to, sets);
         }
     }
 
@@ -236,6 +264,13 @@ impl Chain {
     }
 }
 
+/// What an old stage held, on its way to a new one.
+struct Fed {
+    from: usize,
+    to: usize,
+    sets: Vec<RecordSet>,
+}
+
 /// Where stages of the old chain went.
 struct Places<'a> {
     pairs: &'a [Option<usize>],
@@ -256,31 +291,9 @@ impl Places<'_> {
 
 /// Which old stage each new stage follows: of the same name, in order, as many as can be; of several ways to do that,
 /// the one in which most say the same. Only a filter of the same name gets a state.
-fn pair(old: &ArmedChain, new: &ArmedChain) -> Vec<Option<usize>> {
-    let (olds, news) = (old.stages.len(), new.stages.len());
-    // What the old stages from `i` on and the new ones from `j` on can come to: pairs, and pairs that say the same.
-    let mut best = vec![vec![(0usize, 0usize); news + 1]; olds + 1];
-    let both = |best: &[Vec<(usize, usize)>], i: usize, j: usize| {
-        let (pairs, same) = best[i + 1][j + 1];
+fn successors(old: &ArmedChain, new: &ArmedChain) -> Vec<Option<usize>> {
+    pairs(old.stages.len(), new.stages.len(), |i, j| {
         let is_pair = old.stages[i].plan.name == new.stages[j].plan.name;
-        is_pair.then(|| (pairs + 1, same + usize::from(old.same_stage(i, new, j))))
-    };
-    for i in (0..olds).rev() {
-        for j in (0..news).rev() {
-            let skipped = best[i + 1][j].max(best[i][j + 1]);
-            best[i][j] = both(&best, i, j).map_or(skipped, |both| both.max(skipped));
-        }
-    }
-    let (mut i, mut j, mut pairs) = (0, 0, vec![None; news]);
-    while i < olds && j < news {
-        if both(&best, i, j) == Some(best[i][j]) {
-            pairs[j] = Some(i);
-            (i, j) = (i + 1, j + 1);
-        } else if best[i + 1][j] == best[i][j] {
-            i += 1;
-        } else {
-            j += 1;
-        }
-    }
-    pairs
+        is_pair.then(|| (1, usize::from(old.same_stage(i, new, j))))
+    })
 }

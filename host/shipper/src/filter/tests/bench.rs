@@ -84,12 +84,17 @@ impl Bench {
     /// `None`-snapshots change nothing.
     pub(super) fn restarted(mut self) -> Bench {
         let Some(snapshot) = self.chain.snapshot(&mut self.ledger).expect("it saves") else { return self };
-        let mut next = Bench::with(self.chain.armed().clone(), self.world.clone());
-        next.chain.restore(&snapshot, self.at, &mut next.ledger).expect("it loads");
-        next.at = self.at;
-        next.counted_from = self.at;
-        next.out = self.out;
-        next.dead = self.dead;
+        let (armed, at) = (self.chain.armed().clone(), self.at);
+        let mut next = self.reopened(armed, at);
+        next.chain.restore(&snapshot, at, &mut next.ledger).expect("it loads");
+        next
+    }
+
+    /// A new process with this chain, which has seen nothing and will read from `at` on. What came out so far is kept.
+    pub(super) fn reopened(self, armed: Arc<ArmedChain>, at: FileOffset) -> Bench {
+        let mut next = Bench::with(armed, self.world);
+        (next.at, next.counted_from) = (at, at);
+        (next.out, next.dead) = (self.out, self.dead);
         next.one_call_a_step = self.one_call_a_step;
         next
     }

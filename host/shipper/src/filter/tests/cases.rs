@@ -78,6 +78,15 @@ fn a_line_held_by_a_later_stage_holds_the_mark_where_its_oldest_line_began() {
     assert_eq!((bench.out[4].source, bench.chain.oldest_held()), (16, None));
 }
 
+/// Found by the random test: the line at 6 counts from 0, where a line that was held began; that one still waits.
+#[test]
+fn a_record_that_counts_from_an_older_line_does_not_let_the_mark_pass_that_line() {
+    let mut bench = Bench::new(&[Fake::default(), Fake::default(), stateless()]);
+    bench.feed(&["hhx1"]);
+    assert_eq!(bench.feed(&["kkk2", "ppk3"]), End::Blocked { line: 0, stage: 2 });
+    assert_eq!((bench.texts(), bench.chain.oldest_held()), (vec!["kkk2"], Some(0)));
+}
+
 /// Every set of guilty lines in batches of up to six lines, every policy, every kind of hint, with and without state.
 #[test]
 fn the_guilty_lines_are_found_wherever_they_are_and_only_they_meet_the_policy() {

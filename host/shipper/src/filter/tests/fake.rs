@@ -1,4 +1,4 @@
-//! A guest that does what the lines say. Stage `p` of a chain looks at byte `p` of a line:
+//! A guest that does what the lines say. Stage `p` of a chain looks at byte `p` of a line (or at one of its own):
 //!
 //! `k` keep · `d` drop · `h` hold · `r` let go: all held lines and this one as one, joined with `+` · `p` let go one by
 //! one · `s` two lines out of one · `e` send it on with a key and a header · `x` fail, until healed · `o` fail once ·
@@ -26,6 +26,10 @@ pub(super) struct Fake {
     pub stateless: bool,
     pub has_state: bool,
     pub ticks: bool,
+    /// It lets go at the end of a file.
+    pub finish: bool,
+    /// Which byte of a line it looks at. `None`: the one of its place.
+    pub byte: Option<usize>,
     pub on_error: OnError,
     pub names_line: NamesLine,
 }
@@ -47,6 +51,8 @@ impl Default for Fake {
             stateless: false,
             has_state: false,
             ticks: false,
+            finish: true,
+            byte: None,
             on_error: OnError::Block,
             names_line: NamesLine::Never,
         }
@@ -98,10 +104,10 @@ fn stage(place: usize, fake: &Fake, world: &Shared) -> ArmedStage {
     };
     ArmedStage {
         plan,
-        starter: Arc::new(FakeStarter { place, fake: fake.clone(), world: world.clone() }),
+        starter: Arc::new(FakeStarter { place: fake.byte.unwrap_or(place), fake: fake.clone(), world: world.clone() }),
         stateless: fake.stateless,
         has_ticks: fake.ticks,
-        has_finish: !fake.stateless,
+        has_finish: fake.finish && !fake.stateless,
         has_state: fake.has_state,
     }
 }
@@ -244,7 +250,7 @@ impl Guest for FakeGuest {
             }
             match command {
                 b'd' => {}
-                b'n' if is_struck => self.state.held.push((seq, line.to_vec())),
+                b'n' if is_struck && !self.fake.stateless => self.state.held.push((seq, line.to_vec())),
                 b'h' if !self.fake.stateless => self.state.held.push((seq, line.to_vec())),
                 b'r' if !self.state.held.is_empty() => {
                     rewrites = true;

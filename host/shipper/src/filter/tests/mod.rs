@@ -5,6 +5,7 @@ mod bench; // a chain, its input and what came out
 mod cases; // one behaviour a test
 mod fake; // a guest that does what the lines say
 mod model; // a chain without batches, faults or numbers
+mod once; // random upheavals: every line comes out once
 mod random; // random scripts against the model
 mod swaps; // new plans, snapshots, resumes
 mod wasm; // the same with the real engine

@@ -13,6 +13,7 @@ enum Action {
     /// A batch of lines, each a command for every stage.
     Feed(Vec<String>),
     Tick,
+    Flush,
     /// The next call of this kind fails.
     Fail(Call),
     /// A new process goes on from a snapshot.
@@ -26,6 +27,7 @@ enum Call {
     Start,
     Tick,
     Save,
+    Load,
 }
 
 fn fakes() -> impl Strategy<Value = Vec<Fake>> {
@@ -51,10 +53,12 @@ fn line() -> impl Strategy<Value = String> {
 }
 
 fn action() -> impl Strategy<Value = Action> {
+    let call = prop_oneof![Just(Call::Start), Just(Call::Tick), Just(Call::Save), Just(Call::Load)];
     prop_oneof![
         12 => vec(line(), 0..12).prop_map(Action::Feed),
         2 => Just(Action::Tick),
-        1 => prop_oneof![Just(Call::Start), Just(Call::Tick), Just(Call::Save)].prop_map(Action::Fail),
+        1 => Just(Action::Flush),
+        1 => call.prop_map(Action::Fail),
         1 => Just(Action::Restart),
         1 => (0..3usize).prop_map(Action::Swap),
     ]
@@ -121,33 +125,40 @@ impl Run {
                 self.model.let_go(|stage, _| due[stage] && (!fail || stage >= healed));
                 self.bench.world.lock().expect("no panic").ticks_fail = false;
             }
+            Action::Flush => {
+                self.model.let_go(|_, _| true);
+                let end = self.bench.flush();
+                self.settle(end);
+            }
             Action::Fail(call) => {
                 let mut world = self.bench.world.lock().expect("no panic");
                 match call {
                     Call::Start => world.start_faults = 1,
                     Call::Tick => world.ticks_fail = true,
                     Call::Save => world.save_faults = 1,
+                    Call::Load => world.load_faults = 1,
                 }
             }
             Action::Restart => self.restart(),
             Action::Swap(place) => {
-                if let Some(fake) = self.fakes.get_mut(place) {
+                let mut fakes = self.fakes.clone();
+                if let Some(fake) = fakes.get_mut(place) {
                     fake.version += 1;
                 }
-                let armed = super::fake::armed(&self.fakes, &self.bench.world);
-                let world = self.bench.world.clone();
-                let had = std::mem::take(&mut world.lock().expect("no panic").start_faults);
-                self.bench.chain.swap(armed, &mut self.bench.shared, &mut self.bench.ledger).expect("it starts");
+                let armed = super::fake::armed(&fakes, &self.bench.world);
+                // A new filter that does not start or does not take the state: the old one goes on.
+                if self.bench.chain.swap(armed, &mut self.bench.shared, &mut self.bench.ledger).is_ok() {
+                    self.fakes = fakes;
+                }
                 let end = self.bench.drive();
                 self.settle(end);
-                world.lock().expect("no panic").start_faults = had;
             }
         }
     }
 
     fn restart(&mut self) {
         let mut world = self.bench.world.lock().expect("no panic");
-        (world.start_faults, world.save_faults, world.ticks_fail) = (0, 0, false);
+        (world.start_faults, world.save_faults, world.load_faults, world.ticks_fail) = (0, 0, 0, false);
         drop(world);
         if !self.bench.chain.wants_snapshots() {
             return;
@@ -184,7 +195,7 @@ impl Run {
 }
 
 /// So many scripts; `PROPTEST_CASES` asks for another number.
-fn scripts(cases: u32) -> ProptestConfig {
+pub(super) fn scripts(cases: u32) -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
     ProptestConfig { cases: asked.unwrap_or(cases), failure_persistence: None, ..ProptestConfig::default() }
 }

@@ -146,6 +146,66 @@ fn an_old_filter_that_cannot_save_any_more_hands_over_what_it_saved_before() {
     assert_eq!(bench.texts(), ["k2", "h1+h3+r4"]);
 }
 
+/// Found by the random test: the new filter was given again what had gone on, held it, and sent it once more.
+#[test]
+fn lines_that_went_on_before_a_fault_are_not_given_to_a_changed_filter() {
+    let a = Fake { on_error: OnError::Pass, byte: Some(0), ..saving("a") };
+    let other = Fake { byte: Some(1), ..a.clone() };
+    check(&[a.clone()], &["hk1", "kh2", "xk3"], &[other.clone()], &["kr4"], &["kh2", "xk3", "hk1+kr4"]);
+}
+
+#[test]
+fn a_filter_that_does_not_come_back_leaves_what_it_held_to_its_successor_and_nothing_else() {
+    let a = Fake { on_error: OnError::Pass, ..saving("a") };
+    let succeed = |mut bench: Bench, records: &[&str]| {
+        bench.feed(&["x0"]);
+        bench.world.lock().expect("no panic").start_faults = 1;
+        swap(&mut bench, &[newer(&a)]).expect("the new one starts");
+        assert_eq!(bench.drive(), End::Done);
+        bench.feed(&["r9"]);
+        assert_eq!((bench.texts(), bench.chain.oldest_held()), (records.to_vec(), None));
+    };
+    let mut bench = Bench::new(&[a.clone()]);
+    bench.feed(&["h1"]);
+    bench.chain.snapshot(&mut bench.ledger).expect("it saves");
+    bench.feed(&["k2", "h3"]);
+    succeed(bench, &["k2", "x0", "h1+h3+r9"]);
+    // Its last state holds what has gone on since.
+    let mut bench = Bench::new(&[a.clone()]);
+    bench.feed(&["h1"]);
+    bench.chain.snapshot(&mut bench.ledger).expect("it saves");
+    bench.feed(&["r2", "h3"]);
+    succeed(bench, &["h1+r2", "x0", "h3+r9"]);
+    // A line of an earlier process is only in its state.
+    let mut bench = Bench::new(&[a.clone()]);
+    bench.feed(&["h1"]);
+    let mut bench = bench.restarted();
+    bench.feed(&["h2"]);
+    bench.chain.snapshot(&mut bench.ledger).expect("it saves");
+    bench.feed(&["k3", "h4"]);
+    succeed(bench, &["k3", "x0", "h1+h2+h4+r9"]);
+}
+
+#[test]
+fn what_gone_filters_do_not_let_go_of_goes_on_in_order() {
+    // `a` fails to let go; what `b` holds is older.
+    let keeps = Fake { byte: Some(2), ..stateless("b") };
+    let mut bench = Bench::new(&[named("a"), named("b")]);
+    bench.feed(&["khk1", "hkk2"]);
+    bench.world.lock().expect("no panic").flush_faults = 1;
+    swap(&mut bench, &[keeps]).expect("it starts");
+    assert_eq!((bench.drive(), bench.texts()), (End::Done, vec!["khk1", "hkk2"]));
+    // Lines that turn up while an instance comes back, call by call.
+    let mut bench = Bench::new(&[Fake { ticks: true, ..named("a") }]);
+    for line in ["n1", "n2"] {
+        bench.feed(&[line]);
+    }
+    bench.world.lock().expect("no panic").tick_faults = 1;
+    bench.tick();
+    swap(&mut bench, &[]).expect("there is nothing to start");
+    assert_eq!((bench.drive(), bench.texts()), (End::Done, vec!["n1", "n2"]));
+}
+
 #[test]
 fn a_blocked_chain_can_be_given_a_filter_that_does_not_fail() {
     let policies = [OnError::Drop, OnError::Pass];
@@ -214,6 +274,49 @@ fn a_record_counts_from_its_oldest_line_also_when_that_comes_late_to_a_restored_
     bench.flush();
     assert_eq!(bench.out.iter().map(|seen| (&*seen.text, seen.source)).collect::<Vec<_>>(), [("kh2+hh1+rk3", 0)]);
     assert_eq!(bench.chain.oldest_held(), None);
+}
+
+#[test]
+fn a_filter_that_got_a_state_since_a_snapshot_begins_without_one() {
+    let mut bench = Bench::new(&[stateless("a"), saving("a"), stateless("b")]);
+    bench.feed(&["khk1"]);
+    let snapshot = bench.chain.snapshot(&mut bench.ledger).expect("it saves").expect("it can");
+    let fakes = [saving("a"), Fake { byte: Some(2), ..saving("b") }];
+    let (armed, at) = (armed(&fakes, &bench.world), bench.at);
+    let mut bench = bench.reopened(armed, at);
+    bench.chain.restore(&snapshot, at, &mut bench.ledger).expect("b starts anew");
+    assert_eq!(bench.feed(&["rk2", "kk3"]), End::Done);
+    assert_eq!(bench.texts(), ["khk1+rk2", "kk3"]);
+}
+
+#[test]
+fn a_state_that_holds_lines_finds_its_place_before_one_that_holds_none() {
+    let a = saving("a");
+    for (line, after, record) in [("hk1", "rk2", "hk1+rk2"), ("kh1", "rr2", "kh1+rr2")] {
+        let mut bench = Bench::new(&[a.clone(), a.clone()]);
+        bench.feed(&[line]);
+        let snapshot = bench.chain.snapshot(&mut bench.ledger).expect("it saves").expect("it can");
+        let (armed, at) = (armed(&[a.clone()], &bench.world), bench.at);
+        let mut bench = bench.reopened(armed, at);
+        bench.chain.restore(&snapshot, at, &mut bench.ledger).expect("there is a place for it");
+        bench.feed(&[after]);
+        assert_eq!(bench.texts(), [record]);
+    }
+}
+
+#[test]
+fn lines_that_turn_up_while_an_instance_comes_back_to_be_saved_keep_their_order() {
+    let mut bench = Bench::new(&[Fake { ticks: true, ..saving("a") }]);
+    for line in ["n1", "n2"] {
+        bench.feed(&[line]);
+    }
+    bench.world.lock().expect("no panic").tick_faults = 1;
+    bench.tick();
+    for records in [&["n1"][..], &["n1", "n2"]] {
+        assert_eq!(bench.chain.snapshot(&mut bench.ledger).expect("no fault"), None, "the chain is not at rest");
+        assert_eq!((bench.drive(), bench.texts()), (End::Done, records.to_vec()));
+    }
+    assert!(bench.chain.snapshot(&mut bench.ledger).expect("it saves").is_some());
 }
 
 #[test]
