@@ -15,10 +15,10 @@ ARGS ?=
 SEED ?=
 DRAWN := $(or $(SEED),$(shell echo $$((RANDOM * 32768 + RANDOM))))
 
-.PHONY: help setup build filters kafka etcd demo test test-unit test-filters test-e2e bench lint soak clean
+.PHONY: help setup build filters kafka etcd demo test test-unit test-filters test-e2e bench bench-scale lint soak clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install or name what is missing on this machine
 	@scripts/setup
@@ -57,6 +57,9 @@ test-e2e: build kafka etcd
 
 bench: build kafka ## CPU per line beside a bare librdkafka program, in one table (ARGS=--json)
 	@cargo run $(CARGO_FLAGS) --release -q -p tailmill-tests --bin bench -- $(ARGS)
+
+bench-scale: build kafka ## What 1, 1,000 and 20,000 idle files cost (ARGS=--json)
+	@cargo run $(CARGO_FLAGS) --release -q -p tailmill-tests --bin scale -- $(ARGS)
 
 lint: setup ## Formatting, clippy, forbidden arrows, paths in ARCHITECTURE.md
 	@scripts/section 'format'
