@@ -4,9 +4,11 @@ use crate::cache::Cache;
 use crate::digest::Digest;
 use crate::error::{EngineError, LoadError};
 use crate::module::Module;
+use crate::pace::Pace;
 use crate::{compile, native, scan, settings, wrap};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use wasmtime::component::Component;
 
@@ -78,6 +80,7 @@ struct Shared {
     wasmtime: wasmtime::Engine,
     options: EngineOptions,
     cache: Option<Cache>,
+    pace: Arc<Pace>,
 }
 
 impl Engine {
@@ -90,10 +93,16 @@ impl Engine {
                 .map_err(|why| EngineError::Cache { dir: cache.dir.display().to_string(), why })
         };
         let cache = options.cache.as_ref().map(open).transpose()?;
-        Ok(Engine { shared: Arc::new(Shared { wasmtime, options, cache }) })
+        Ok(Engine { shared: Arc::new(Shared { wasmtime, options, cache, pace: Arc::default() }) })
     }
 
-    /// To be called every `epoch_every` by a thread of the owner: without it no call is ever stopped.
+    /// The engine's clock, until `stop`: to be run by a thread of the owner, one for each engine. Without it no call is ever
+    /// stopped. It rests while no call runs, and looks at `stop` four times a second then.
+    pub fn run_clock(&self, stop: &AtomicBool) {
+        self.shared.pace.run(self.shared.options.epoch_every, stop, || self.tick_epoch());
+    }
+
+    /// One step of the clock, for an owner that keeps the time itself: to be called every `epoch_every`.
     pub fn tick_epoch(&self) {
         self.shared.wasmtime.increment_epoch();
     }
@@ -112,7 +121,7 @@ impl Engine {
             Some(component) => (component, Compiled::Cached),
             None => self.compile(wasm, &digest)?,
         };
-        Module::link(&component, digest, wasm.len(), compiled)
+        Module::link(&component, &self.shared.pace, digest, wasm.len(), compiled)
     }
 
     fn cached(&self, digest: &Digest) -> Option<Component> {

@@ -180,7 +180,7 @@ impl Instance {
         P: wasmtime::component::ComponentNamedList + wasmtime::component::Lower,
         R: wasmtime::component::ComponentNamedList + wasmtime::component::Lift,
     {
-        store::begin_call(&mut self.store, self.limits.call_time, bytes);
+        let _running = store::begin_call(&mut self.store, self.limits.call_time, bytes);
         function.call(&mut self.store, params).map_err(|error| fault::of_error(&error, self.store.data_mut(), during))
     }
 
@@ -228,7 +228,7 @@ impl Instance {
         let count = given.map_or(lines.len(), <[u32]>::len);
         let time = self.limits.call_time;
         self.store.data_mut().origin.clone_from(origin);
-        store::begin_call(&mut self.store, time, self.limits.output_bytes);
+        let _running = store::begin_call(&mut self.store, time, self.limits.output_bytes);
         let run = match &self.lane {
             Lane::Batch(run) => *run,
             Lane::Line(run) => {

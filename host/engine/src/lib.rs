@@ -37,6 +37,7 @@ mod module; // module -> instance, by way of:
 mod contract; // host and origin interfaces
 mod notes; // what a guest says through them
 mod wasi; // stubs without authority
+mod pace; // the clock that stops calls, and its rest
 mod store; // the one way a store is made
 mod start;
 pub use module::Module;

@@ -7,6 +7,7 @@ use crate::engine::Compiled;
 use crate::error::LoadError;
 use crate::instance::Instance;
 use crate::limits::Limits;
+use crate::pace::Pace;
 use crate::scan::is_wasi;
 use crate::store::State;
 use crate::surroundings::Surroundings;
@@ -27,6 +28,7 @@ pub struct Module {
 pub(crate) struct Linked {
     pub(crate) pre: InstancePre<State>,
     pub(crate) exports: Exports,
+    pub(crate) pace: Arc<Pace>,
     digest: Digest,
     size_bytes: usize,
     compiled: Compiled,
@@ -104,6 +106,7 @@ impl Module {
 
     pub(crate) fn link(
         component: &Component,
+        pace: &Arc<Pace>,
         digest: Digest,
         size_bytes: usize,
         compiled: Compiled,
@@ -122,7 +125,8 @@ impl Module {
         wasi::link(&mut linker, component).map_err(wrong)?;
         let pre = linker.instantiate_pre(component).map_err(wrong)?;
         let exports = Exports::find(&pre, &export_names)?;
-        let linked = Linked { pre, exports, digest, size_bytes, compiled, import_names, export_names };
+        let pace = pace.clone();
+        let linked = Linked { pre, exports, pace, digest, size_bytes, compiled, import_names, export_names };
         Ok(Module { linked: Arc::new(linked) })
     }
 }

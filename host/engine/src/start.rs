@@ -26,9 +26,11 @@ pub(crate) fn start(
     surroundings: &Surroundings,
     line_world_stateless: bool,
 ) -> Result<Instance, Fault> {
-    let mut store = store::new_store(linked.pre.engine(), limits, surroundings);
-    store::begin_call(&mut store, limits.call_time * START_FACTOR, TRAITS_BYTES);
-    match bring_up(linked, &mut store, config_json.as_bytes(), line_world_stateless) {
+    let mut store = store::new_store(linked.pre.engine(), &linked.pace, limits, surroundings);
+    let running = store::begin_call(&mut store, limits.call_time * START_FACTOR, TRAITS_BYTES);
+    let brought = bring_up(linked, &mut store, config_json.as_bytes(), line_world_stateless);
+    drop(running);
+    match brought {
         Ok((lane, optional, traits)) => {
             let skip = if traits.stateless { Needles::new(&traits.needles).map_err(broken)? } else { None };
             Ok(Instance {

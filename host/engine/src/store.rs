@@ -2,7 +2,9 @@
 
 use crate::limits::Limits;
 use crate::notes::Notes;
+use crate::pace::{Pace, Running};
 use crate::surroundings::{Origin, Surroundings};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
 
@@ -17,6 +19,7 @@ const HANDLES_MAX: usize = 1_000;
 
 /// What belongs to one instance and its calls.
 pub(crate) struct State {
+    pace: Arc<Pace>,
     pub(crate) usage: Usage,
     pub(crate) clock: CallClock,
     pub(crate) notes: Notes,
@@ -28,8 +31,14 @@ pub(crate) struct State {
 }
 
 /// A store for one instance.
-pub(crate) fn new_store(engine: &Engine, limits: &Limits, surroundings: &Surroundings) -> Store<State> {
+pub(crate) fn new_store(
+    engine: &Engine,
+    pace: &Arc<Pace>,
+    limits: &Limits,
+    surroundings: &Surroundings,
+) -> Store<State> {
     let state = State {
+        pace: pace.clone(),
         usage: Usage::new(limits),
         clock: CallClock::new(),
         notes: Notes::new(),
@@ -55,8 +64,9 @@ impl State {
     }
 }
 
-/// Begins a call that may take `time` and hand over `answer_bytes`.
-pub(crate) fn begin_call(store: &mut Store<State>, time: Duration, answer_bytes: usize) {
+/// Begins a call that may take `time` and hand over `answer_bytes`. The clock runs as long as what is returned lives.
+#[must_use]
+pub(crate) fn begin_call(store: &mut Store<State>, time: Duration, answer_bytes: usize) -> Running {
     // Room for what a call says beside its answer (prints through WASI come as values of 40 bytes each).
     const SLACK: usize = 1 << 20;
     store.set_hostcall_fuel(answer_bytes.saturating_add(SLACK));
@@ -64,6 +74,7 @@ pub(crate) fn begin_call(store: &mut Store<State>, time: Duration, answer_bytes:
     let state = store.data_mut();
     state.usage.refused = None;
     state.clock.begin(time);
+    state.pace.enter()
 }
 
 /// How long the call has been going on.

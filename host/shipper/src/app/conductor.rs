@@ -3,6 +3,7 @@
 //! It runs on a thread of its own around [`Discovery`]. It owns what no shard owns: the plan in force, where each live
 //! stream is, and the records of streams that are not live.
 
+use super::memory::Bursts;
 use crate::checkpoint::{CommitMessage, StreamRecord};
 use crate::filter::{ArmedChain, Armory};
 use crate::model::{EntryName, EntryPlan, Plan};
@@ -44,6 +45,7 @@ pub(super) struct Conductor {
     pub records: HashMap<StreamKey, StreamRecord>,
     entries: BTreeMap<EntryName, Arc<ArmedChain>>,
     live: HashMap<StreamKey, usize>,
+    bursts: Bursts,
 }
 
 impl Conductor {
@@ -66,6 +68,7 @@ impl Conductor {
             records,
             entries: BTreeMap::new(),
             live: HashMap::new(),
+            bursts: Bursts::default(),
         }
     }
 
@@ -82,6 +85,7 @@ impl Conductor {
             for event in self.discovery.wait(Instant::now() + WAIT_MAX) {
                 self.act(event);
             }
+            self.bursts.look(Instant::now());
         }
     }
 
@@ -185,6 +189,7 @@ impl Conductor {
         let from = record.as_ref().map_or(opened.start, |record| record.resume.offset());
         tracing::info!(entry = %opened.key.entry, file = %opened.path.display(), id = %opened.key.file, from, "reading");
         self.live.insert(opened.key.clone(), shard);
+        self.bursts.opened(Instant::now());
         let _ = self.shards[shard].send(ShardCommand::Open(Box::new(Opening { opened, record, armed })));
     }
 

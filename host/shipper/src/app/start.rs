@@ -224,12 +224,7 @@ pub(super) fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Se
 
 /// The engine's clock.
 pub(super) fn ticker(engine: Engine, stop: Arc<AtomicBool>) -> impl FnOnce() + Send {
-    move || {
-        while !stop.load(Ordering::Relaxed) {
-            std::thread::sleep(EPOCH_EVERY);
-            engine.tick_epoch();
-        }
-    }
+    move || engine.run_clock(&stop)
 }
 
 /// One thread a cluster that knows its topics.

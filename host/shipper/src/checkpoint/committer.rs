@@ -156,7 +156,8 @@ impl<S: MarkStore, H: FnMut(StoreHealth)> Committer<S, H> {
         let done = self.store.commit(changes).map_err(|error| error.to_string());
         match &done {
             Ok(()) => {
-                self.pending.clear();
+                // What a burst of thousands of files needed is not kept.
+                self.pending = HashMap::new();
                 self.entries_seen.clear();
                 self.failures = 0;
                 self.health = StoreHealth { trouble: None, waiting: 0, commits: self.health.commits + 1 };

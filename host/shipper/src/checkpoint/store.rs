@@ -21,6 +21,8 @@ use super::records::{SteppedOver, StreamRecord};
 /// The format that this version writes.
 pub const FORMAT_VERSION: u64 = 1;
 pub(super) const STORE_FILE: &str = "tailmill.redb";
+/// Pages of the store in memory.
+const CACHE_BYTES: usize = 4 << 20;
 const NEW_FILE: &str = "tailmill.redb.new";
 
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
@@ -224,7 +226,7 @@ pub(super) fn create(state_dir: &Path, contents: &Contents) -> Result<(), StoreE
         _ => {}
     }
     guarded(&new, || {
-        let db = Database::create(&new).map_err(|error| StoreError::of_redb("making", &new, error.into()))?;
+        let db = builder().create(&new).map_err(|error| StoreError::of_redb("making", &new, error.into()))?;
         let changes = Changes {
             records: &contents.streams,
             removed: &[],
@@ -249,9 +251,16 @@ pub(super) fn exists(state_dir: &Path) -> Result<bool, StoreError> {
     path.try_exists().map_err(|source| StoreError::io("looking for", &path, source))
 }
 
+/// redb would cache up to 1 GiB; marks are written far more often than read.
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
 fn open_file(path: &Path) -> Result<Database, StoreError> {
     guarded(path, || {
-        Database::open(path).map_err(|error| match error {
+        builder().open(path).map_err(|error| match error {
             DatabaseError::Storage(StorageError::Io(source)) => StoreError::of_io("opening", path, source),
             other => StoreError::of_redb("opening", path, other.into()),
         })

@@ -13,7 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How often counts are shown.
-const PUBLISH_EVERY: Duration = Duration::from_millis(250);
+pub(super) const PUBLISH_EVERY: Duration = Duration::from_millis(250);
+
+/// The same while every stream is asleep.
+const PUBLISH_IDLE_EVERY: Duration = Duration::from_secs(2);
 
 impl Shard {
     pub(super) fn housekeeping(&mut self) {
@@ -25,7 +28,7 @@ impl Shard {
             self.say_pinned();
         }
         if now >= self.publish_at {
-            self.publish_at = now + PUBLISH_EVERY;
+            self.publish_at = now + if self.streams.are_asleep() { PUBLISH_IDLE_EVERY } else { PUBLISH_EVERY };
             self.renew_broken_producers();
             self.publish();
         }

@@ -5,6 +5,7 @@
 
 use super::account;
 use super::command::{ShardCommand, ShardReport, StopSummary};
+use super::housekeeping::PUBLISH_EVERY;
 use super::schedule::Schedule;
 use super::services::{Services, ShardSettings};
 use super::stream::{Life, Stream};
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 use tailmill_tail::StreamKey;
 
 /// The longest wait when there is nothing to do.
-const WAIT_MAX: Duration = Duration::from_millis(250);
+const WAIT_MAX: Duration = Duration::from_secs(1);
 /// The longest wait for delivery reports: commands are looked at in between.
 const POLL_MAX: Duration = Duration::from_millis(5);
 
@@ -174,6 +175,7 @@ impl Shard {
     /// One stream's turn, and what follows from how it ended.
     fn turn(&mut self, ix: StreamIx) {
         self.streams.wake(ix);
+        self.publish_at = self.publish_at.min(self.services.now + PUBLISH_EVERY);
         let may_read = self.stopping.is_none() && !self.must_wait(ix);
         let until = Instant::now() + self.services.settings.turn;
         let Some(stream) = self.streams.get_mut(ix) else {

@@ -16,7 +16,8 @@ pub(super) type StreamIx = u64;
 #[derive(Default)]
 pub(super) struct Streams {
     next: StreamIx,
-    slots: BTreeMap<StreamIx, Stream>,
+    /// Boxed: nodes of a tree are half empty.
+    slots: BTreeMap<StreamIx, Box<Stream>>,
     by_key: HashMap<StreamKey, StreamIx>,
     /// Those that wait for the stream of this name to say its last line, and some that did.
     successors: HashMap<StreamKey, Vec<StreamIx>>,
@@ -34,7 +35,7 @@ impl Streams {
         if let Some(predecessor) = &stream.predecessor {
             self.successors.entry(predecessor.clone()).or_default().push(self.next);
         }
-        self.slots.insert(self.next, stream);
+        self.slots.insert(self.next, Box::new(stream));
         self.awake.insert(self.next);
         self.next
     }
@@ -46,17 +47,17 @@ impl Streams {
         let stream = self.slots.remove(&ix)?;
         self.by_key.remove(&stream.key);
         self.successors.remove(&stream.key);
-        Some(stream)
+        Some(*stream)
     }
 
     /// By number.
     pub(super) fn get_mut(&mut self, ix: StreamIx) -> Option<&mut Stream> {
-        self.slots.get_mut(&ix)
+        self.slots.get_mut(&ix).map(Box::as_mut)
     }
 
     /// By number.
     pub(super) fn get(&self, ix: StreamIx) -> Option<&Stream> {
-        self.slots.get(&ix)
+        self.slots.get(&ix).map(Box::as_ref)
     }
 
     /// By name.
@@ -72,17 +73,22 @@ impl Streams {
 
     /// All of them.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (StreamIx, &mut Stream)> {
-        self.slots.iter_mut().map(|(ix, stream)| (*ix, stream))
+        self.slots.iter_mut().map(|(ix, stream)| (*ix, stream.as_mut()))
     }
 
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = (StreamIx, &Stream)> {
-        self.slots.iter().map(|(ix, stream)| (*ix, stream))
+        self.slots.iter().map(|(ix, stream)| (*ix, stream.as_ref()))
     }
 
     /// The numbers of those that are awake.
     pub(super) fn awake(&self) -> Vec<StreamIx> {
         self.awake.iter().copied().collect()
+    }
+
+    /// Whether all are asleep.
+    pub(super) fn are_asleep(&self) -> bool {
+        self.awake.is_empty()
     }
 
     /// Those that are asleep.
@@ -108,7 +114,8 @@ impl Streams {
 
     /// Nothing is to be done for a stream until it gets a turn again.
     pub(super) fn put_to_sleep(&mut self, ix: StreamIx) {
-        if let Some(stream) = self.slots.get(&ix).filter(|_| self.awake.remove(&ix)) {
+        if let Some(stream) = self.slots.get_mut(&ix).filter(|_| self.awake.remove(&ix)) {
+            stream.unsent.shrink_to_fit();
             *self.asleep.entry(stream.entry().clone()).or_default() += 1;
         }
     }

@@ -27,7 +27,7 @@ const RESCAN_EVERY: Duration = Duration::from_millis(20);
 /// it (one in so many), and when hints tell of most things anyway, much less. But never is the time between two scans
 /// stretched by more than the factor.
 const SCAN_SHARE: u32 = 20;
-const SCAN_SHARE_HINTED: u32 = 250;
+const SCAN_SHARE_HINTED: u32 = 1000;
 const SCAN_STRETCH_MAX: u32 = 12;
 /// Files opened in one go: shards begin with the first ones while others are still found, and close idle ones.
 const OPENS_MAX: usize = 256;
