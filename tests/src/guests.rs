@@ -33,10 +33,33 @@ pub fn importing(from: &str, name: &str) -> Vec<u8> {
 /// A module of the batch world that drops every line and holds the first one, until its tick comes, if it has any: then it
 /// lets go.
 pub fn holder(tick_every_ms: Option<u32>) -> Vec<u8> {
+    holding(tick_every_ms, "")
+}
+
+/// The same; its tick sends the line `late` on in place of what it held.
+pub fn late(tick_every_ms: u32) -> Vec<u8> {
+    let tick = r#"
+        (i32.store8 offset=8 (i32.const 2048) (i64.ne (global.get $held) (i64.const -1)))
+        (i32.store (i32.const 3072) (i32.const 0x6574616c))
+        (i32.store offset=12 (i32.const 2048) (i32.const 3072))
+        (i32.store offset=16 (i32.const 2048) (i32.const 4))
+        (i32.store offset=20 (i32.const 2048) (i32.const 3080))
+        (i32.store offset=24 (i32.const 2048) (i32.const 4))
+        (i32.store (i32.const 3084) (i32.const 4))
+        (i32.store offset=28 (i32.const 2048) (i32.const 3084))
+        (i32.store offset=32 (i32.const 2048) (i32.const 4))
+        (i64.store (i32.const 3088) (global.get $held))
+        (i32.store offset=36 (i32.const 2048) (i32.const 3088))
+        (i32.store offset=40 (i32.const 2048) (i32.const 8))"#;
+    holding(Some(tick_every_ms), tick)
+}
+
+fn holding(tick_every_ms: Option<u32>, tick: &str) -> Vec<u8> {
     let ticks = tick_every_ms.map(|every| {
         format!(
             r#"(func (export "tailmill:filter/ticks@1.0.0#every-ms") (result i32) (i32.const {every}))
                (func (export "tailmill:filter/ticks@1.0.0#tick") (result i32)
+                   {tick}
                    (global.set $held (i64.const -1))
                    (i32.const 2048))"#
         )
@@ -47,6 +70,14 @@ pub fn holder(tick_every_ms: Option<u32>) -> Vec<u8> {
         (i64.store offset=104 (i32.const 1024) (global.get $held))";
     let more = format!("(global $held (mut i64) (i64.const -1)) {}", ticks.unwrap_or_default());
     module_with("", BATCH, BATCH_RUN, run, "", &more)
+}
+
+/// A module of the batch world that keeps every line and has a state, an empty one.
+pub fn remembers() -> Vec<u8> {
+    let state = r#"
+        (func (export "tailmill:filter/state@1.0.0#save") (result i32) (i32.const 3072))
+        (func (export "tailmill:filter/state@1.0.0#load") (param i32 i32) (result i32) (i32.const 3072))"#;
+    module_with("", BATCH, BATCH_RUN, "", "", state)
 }
 
 fn module(interface: &str, run_signature: &str, run: &str, start: &str) -> Vec<u8> {

@@ -3,6 +3,7 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tailmill_tests::agent::Agent;
+use tailmill_tests::guests;
 use tailmill_tests::kafka::Kafka;
 use tailmill_tests::lines::{self, Dice, Style};
 use tailmill_tests::logfile::LogFile;
@@ -32,6 +33,29 @@ fn after_a_sigterm_in_the_middle_every_line_arrives_once() {
     }
     file.write(10_000);
     agent.start();
+    arrives_once(&Expected::all([&file]), &mut tap, &mut agent);
+}
+
+#[test]
+fn a_chain_without_a_state_does_not_go_back_to_where_the_one_before_it_saved_one() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("no-state", 1);
+    let mut agent = Agent::new(kafka);
+    let mut file = log(&agent, "app", Style::Json, 1);
+    agent.module("remembers", &guests::remembers()).module("keep", &guests::keep());
+    let mut tap = Tap::open(kafka, &topic);
+    file.write(100);
+    for module in ["remembers", "keep"] {
+        agent.entry("app", &filtered(entry(&agent, "app.log", &topic), json!([{ "use": module }])));
+        for _ in 0..2 {
+            agent.start();
+            file.write(100);
+            arrival(&Expected::all([&file]), &mut tap, &agent);
+            agent.stop_cleanly();
+        }
+    }
+    agent.start();
+    file.write(100);
     arrives_once(&Expected::all([&file]), &mut tap, &mut agent);
 }
 

@@ -133,7 +133,7 @@ impl Chain {
         self.work.push(Task::Run { stage: 0, set, trial: Trial::Plain });
     }
 
-    /// When the next tick is due. `None`: no filter that is running wants any.
+    /// When the next tick is due. `None`: no filter that is running, or holds lines, wants any.
     pub fn tick_due(&self) -> Option<Instant> {
         self.stages.iter().filter_map(|stage| stage.next_tick).min()
     }
@@ -141,9 +141,8 @@ impl Chain {
     /// Puts the ticks in that are due at `now`; `step` does the work. Only when idle.
     pub fn tick(&mut self, now: Instant) {
         for (place, stage) in self.stages.iter_mut().enumerate().rev() {
-            let (Some(due), Some(every)) = (stage.next_tick, stage.every) else { continue };
-            if due <= now {
-                stage.next_tick = Some(now + every);
+            if stage.next_tick.is_some_and(|due| due <= now) {
+                stage.next_tick = stage.every.map(|every| now + every);
                 self.work.push(Task::Tick { stage: place });
                 self.unanswered = true;
             }
@@ -204,6 +203,11 @@ impl Chain {
     /// Nanoseconds that the dearest filter takes a line, lately: batches can be made to fit. `None`: not known yet.
     pub fn cost_hint(&self) -> Option<f64> {
         self.costs.iter().filter_map(Cost::ns_per_line).reduce(f64::max)
+    }
+
+    /// Whether a filter that holds lines wants ticks, so that time alone may bring them out.
+    pub fn waits_for_tick(&self) -> bool {
+        self.stages.iter().any(|stage| stage.held_offset.is_some() && stage.next_tick.is_some())
     }
 
     /// Bytes that held lines pin.

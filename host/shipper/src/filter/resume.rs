@@ -97,7 +97,7 @@ impl Chain {
         });
         for (i, saved) in snapshot.iter().enumerate() {
             match pairs.iter().position(|pair| *pair == Some(i)) {
-                Some(place) => self.stages[place].restore(saved.state.clone(), saved.next_seq, saved.oldest_held, at),
+                Some(place) => self.stages[place].restore(saved, at, armed.stages[place].has_ticks),
                 None if saved.oldest_held.is_some() => {
                     self.reset();
                     return Err(homeless(&saved.name));

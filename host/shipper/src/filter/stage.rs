@@ -15,6 +15,7 @@ use super::backlog::{Backlog, Entry};
 use super::guest::Guest;
 use super::meter::Meter;
 use super::pieces;
+use crate::checkpoint::StageSnapshot;
 use crate::model::RecordSet;
 use std::time::{Duration, Instant};
 use tailmill_engine::{Answer, Fault, FaultKind, Mask, Origin, Outcome, Released};
@@ -102,15 +103,18 @@ impl Stage {
         }
     }
 
-    /// Goes on from a saved state. `held`: where the oldest line inside it began.
-    pub(super) fn restore(&mut self, state: Vec<u8>, next_seq: u64, held: Option<FileOffset>, at: FileOffset) {
+    /// Goes on from a saved state, with the lines from `at` on.
+    pub(super) fn restore(&mut self, from: &StageSnapshot, at: FileOffset, has_ticks: bool) {
+        let (next_seq, held) = (from.next_seq, from.oldest_held);
         // Which number the oldest held line had is not in a snapshot. Any from 0 on may be named.
         self.held = held.map(|_| 0);
-        self.saved = Some(Saved { state, next_seq, held: self.held });
+        self.saved = Some(Saved { state: from.state.clone(), next_seq, held: self.held });
         self.next_seq = next_seq;
         self.held_offset = held;
         self.ancient = held.map(|held| (next_seq, held));
         self.last_source = at;
+        // Held lines may be waiting for nothing but time: a first tick brings the instance, which says when the next is.
+        self.next_tick = (has_ticks && held.is_some()).then(Instant::now);
     }
 
     /// Goes on in a chain of another shape, or with another module.

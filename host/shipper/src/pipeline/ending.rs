@@ -38,7 +38,7 @@ impl Stream {
             self.chain.flush();
             return None;
         }
-        let Some(held) = self.chain.oldest_held().filter(|_| self.chain.tick_due().is_none()) else {
+        let Some(held) = self.chain.oldest_held().filter(|_| !self.chain.waits_for_tick()) else {
             return Some(Turn::Idle);
         };
         let reason = format!(

@@ -38,13 +38,15 @@ impl Shard {
     pub(super) fn take_snapshots(&mut self) {
         for ix in self.streams.awake() {
             let Some(stream) = self.streams.get_mut(ix) else { continue };
-            if !stream.dirty || !stream.chain.is_idle() || !stream.chain.wants_snapshots() {
+            if !stream.dirty || !stream.chain.is_idle() {
                 continue;
             }
             match stream.chain.snapshot(self.services.ledger(&stream.armed.entry.name)) {
                 Ok(Some(stages)) => {
                     stream.progress.snapshot_taken(stream.reader.position(), stream.reader.evidence(), stages)
                 }
+                // At rest, and its state cannot be saved whole: an older one would bring back all that went out since.
+                Ok(None) if stream.chain.is_idle() => stream.progress.forget_snapshots(),
                 Ok(None) => {}
                 Err(fault) => {
                     let reason = format!("while saving the filter state of {}: {fault}", stream.path.display());

@@ -64,6 +64,8 @@ impl Stream {
         if let Some(moment) = self.chain.tick_due() {
             if moment <= services.now {
                 self.chain.tick(services.now);
+                // What a tick lets go a later filter may hold, and let go when the chain is flushed.
+                self.flushed = false;
                 return None;
             }
             services.wake_at(self.ix, moment);

@@ -10,6 +10,7 @@ use super::bench::{Bench, End};
 use super::fake::{Fake, NamesLine, World, armed};
 use super::random::scripts;
 use crate::checkpoint::StageSnapshot;
+use crate::filter::stage::Stage;
 use crate::model::OnError;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -307,6 +308,8 @@ proptest! {
         run.check();
         if run.bench.chain.oldest_held().is_some() {
             // A state from an earlier process holds lines and its filter has no way to let them go. They are in the file.
+            let is_stuck = |(stage, fake): (&Stage, &Fake)| stage.holds_ancient() && !fake.finish && !fake.ticks;
+            prop_assert!(run.bench.chain.stages.iter().zip(&run.fakes).any(is_stuck));
             run.saved = None;
             run.crash(false);
             run.read(5);

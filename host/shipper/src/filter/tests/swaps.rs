@@ -290,6 +290,22 @@ fn a_filter_that_got_a_state_since_a_snapshot_begins_without_one() {
 }
 
 #[test]
+fn a_restored_line_needs_no_other_line_to_be_let_go_by_time() {
+    for (ticks, records) in [(true, &["h1"][..]), (false, &[])] {
+        let mut bench = Bench::new(&[Fake { ticks, finish: false, ..saving("a") }]);
+        bench.feed(&["h1"]);
+        let snapshot = bench.chain.snapshot(&mut bench.ledger).expect("it saves").expect("it can");
+        let (armed, at) = (bench.chain.armed().clone(), bench.at);
+        let mut bench = bench.reopened(armed, at);
+        bench.chain.restore_later(&snapshot, at).expect("nothing is started yet");
+        assert_eq!((bench.chain.tick_due().is_some(), bench.chain.waits_for_tick()), (ticks, ticks));
+        bench.flush();
+        assert_eq!((bench.tick(), bench.texts()), (End::Done, records.to_vec()));
+        assert_eq!((bench.chain.oldest_held().is_some(), bench.chain.waits_for_tick()), (!ticks, false));
+    }
+}
+
+#[test]
 fn a_state_that_holds_lines_finds_its_place_before_one_that_holds_none() {
     let a = saving("a");
     for (line, after, record) in [("hk1", "rk2", "hk1+rk2"), ("kh1", "rr2", "kh1+rr2")] {
