@@ -10,6 +10,8 @@ FILTERS := cd filters && $(if $(CARGO_TARGET_DIR),CARGO_TARGET_DIR=$(abspath $(C
 # Minutes that `make soak` runs, and what `make demo` and `make bench` are told.
 SOAK_MINUTES ?= 60
 ARGS ?=
+# Programs are run as `build` made them: `cargo run -p` would choose other features and compile wasmtime once more.
+BIN = $(or $(CARGO_TARGET_DIR),target)/release
 # The seed of the random tests. Empty: another one each time; the section's heading says which, so that a failure can be
 # repeated (SEED=7 make test-unit).
 SEED ?=
@@ -36,7 +38,7 @@ etcd:
 	@scripts/fetch-etcd >/dev/null
 
 demo: build kafka ## Show it working, from nothing, in a minute (ARGS=--keep: go on until ctrl-c)
-	@cargo run $(CARGO_FLAGS) --release -q -p tailmill-tests --bin demo -- $(ARGS)
+	@$(BIN)/demo $(ARGS)
 
 test: test-unit test-filters test-e2e ## All tests: rooms, filters, and end to end with a real Kafka and etcd
 
@@ -56,10 +58,10 @@ test-e2e: build kafka etcd
 	@cargo test $(CARGO_FLAGS) --release --workspace --test '*'
 
 bench: build kafka ## CPU per line beside a bare librdkafka program, in one table (ARGS=--json)
-	@cargo run $(CARGO_FLAGS) --release -q -p tailmill-tests --bin bench -- $(ARGS)
+	@$(BIN)/bench $(ARGS)
 
 bench-scale: build kafka ## What 1, 1,000 and 20,000 idle files cost (ARGS=--json)
-	@cargo run $(CARGO_FLAGS) --release -q -p tailmill-tests --bin scale -- $(ARGS)
+	@$(BIN)/scale $(ARGS)
 
 lint: setup ## Formatting, clippy, forbidden arrows, paths in ARCHITECTURE.md
 	@scripts/section 'format'
