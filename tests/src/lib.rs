@@ -15,6 +15,7 @@ pub mod kafka; // a broker
 pub mod etcd; // an etcd
 pub mod lines; // log lines that can be recognised wherever they arrive
 pub mod logfile; // a program that writes and rotates its log
+pub mod failing; // system calls that fail
 pub mod topic; // what arrived
 pub mod oracle; // what should have arrived, and whether it did
 pub mod agent; // the real `tailmill run`
