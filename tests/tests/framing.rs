@@ -74,8 +74,8 @@ fn utf_16_arrives_as_utf_8_over_a_restart_in_the_middle_of_a_character() {
         .flat_map(u16::to_le_bytes)
         .collect();
     // In the high half of a surrogate pair.
-    let cut = bytes.windows(2).skip(bytes.len() / 2 & !1).position(|pair| pair == [0x3D, 0xD8]).unwrap()
-        + (bytes.len() / 2 & !1)
+    let cut = bytes.windows(2).skip((bytes.len() / 2) & !1).position(|pair| pair == [0x3D, 0xD8]).unwrap()
+        + ((bytes.len() / 2) & !1)
         + 1;
     let mut file = log(&agent, "app", Style::Json, 1);
     file.append(&bytes[..cut]);

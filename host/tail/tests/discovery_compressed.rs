@@ -39,6 +39,20 @@ fn a_compressed_file_that_was_not_meant_is_reported_once_and_never_shipped() {
 }
 
 #[test]
+fn a_damaged_file_is_closed_as_idle_and_stays_closed() {
+    for packing in [Packing::Gzip, Packing::Zstd] {
+        let mut world = world("*", true);
+        let damaged = [&pack(b"one\n", Some(packing))[..], &pack(b"two\n", Some(packing))[..], b"no member"].concat();
+        fs::write(world.path("a"), damaged).unwrap();
+        world.scan();
+        world.read_all();
+        assert_eq!(world.delivered, ["one", "two"]);
+        world.idle('A');
+        assert_eq!(world.scan(), [""; 0], "{packing:?}: opened again, and nobody wrote it");
+    }
+}
+
+#[test]
 fn a_compressed_file_that_was_meant_is_read_and_resumed_after_a_restart() {
     for packing in [Packing::Gzip, Packing::Zstd] {
         let mut world = world("*", true);
@@ -61,6 +75,21 @@ fn a_compressed_file_that_was_meant_is_read_and_resumed_after_a_restart() {
         world.read_all();
         assert_eq!(world.delivered[expected.len()..], ["more"], "{packing:?}");
 
+        // Closed as idle: how much there is on the disk counts, not how much it unpacks to.
+        world.idle('A');
+        assert_eq!(world.scan(), [""; 0], "{packing:?}: opened again, and nobody wrote it");
+        let cut_off = pack(b"and more\n", Some(packing));
+        let before = fs::read(world.path("a.1")).unwrap();
+        fs::write(world.path("a.1"), [&before, &cut_off[..cut_off.len() - 1]].concat()).unwrap();
+        world.scan();
+        world.read_all();
+        world.idle('A');
+        assert_eq!(world.scan(), [""; 0], "{packing:?}: ends inside a member");
+        fs::write(world.path("a.1"), [&before[..], &cut_off].concat()).unwrap();
+        assert!(world.scan().contains(&"A reopened".to_owned()));
+        world.read_all();
+        assert_eq!(world.delivered[expected.len() + 1..], ["and more"], "{packing:?}");
+
         // Renamed, and finished under its new name: nothing comes again, and nothing keeps it busy.
         world.rename("a.1", "a.2");
         for _ in 0..3 {
@@ -72,6 +101,6 @@ fn a_compressed_file_that_was_meant_is_read_and_resumed_after_a_restart() {
         world.start();
         world.scan();
         world.read_all();
-        assert_eq!(world.delivered.len(), expected.len() + 1);
+        assert_eq!(world.delivered.len(), expected.len() + 2);
     }
 }

@@ -222,7 +222,7 @@ impl Conductor {
                 self.live.remove(&known.key);
                 self.discovery.report(StreamReport::GivenUp { known, lost_bytes });
             }
-            ShardReport::Idle { key, position } => self.discovery.report(StreamReport::Idle { key, position }),
+            ShardReport::Idle { key, bytes_read } => self.discovery.report(StreamReport::Idle { key, bytes_read }),
             ShardReport::Pinned { key, bytes, unread } => {
                 self.discovery.report(StreamReport::Pinned { key, bytes, unread })
             }

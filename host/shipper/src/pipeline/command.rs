@@ -107,8 +107,8 @@ pub enum ShardReport {
     Idle {
         /// Which.
         key: StreamKey,
-        /// Up to where it was read: all of it.
-        position: tailmill_tail::FileOffset,
+        /// Bytes that the file had on the disk when it was read to its end.
+        bytes_read: u64,
     },
     /// A deleted file is not read to its end yet.
     Pinned {

@@ -14,9 +14,9 @@ impl Stream {
         let since = *self.idle_since.get_or_insert(services.now);
         let due = since + close_idle;
         if due <= services.now && self.may_close() {
-            self.reader.close();
+            let bytes_read = self.reader.close();
             self.close_at = None;
-            services.says.push(ShardReport::Idle { key: self.key.clone(), position: self.reader.position() });
+            services.says.push(ShardReport::Idle { key: self.key.clone(), bytes_read });
         } else if self.close_at.is_none_or(|at| at <= services.now) {
             // One timer at a time: most rings find that the file was written meanwhile.
             let at = due.max(services.now + close_idle / 4);

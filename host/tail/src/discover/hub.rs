@@ -187,9 +187,9 @@ impl Discovery {
     /// Takes in what a shard says; what follows from it is seen at the next `wait`.
     pub fn report(&mut self, report: StreamReport) {
         let known = match report {
-            StreamReport::Idle { key, position } => {
+            StreamReport::Idle { key, bytes_read } => {
                 if let Some(entry) = self.entries.get_mut(&key.entry) {
-                    entry.close_idle(key.file, position);
+                    entry.close_idle(key.file, bytes_read);
                 }
                 return;
             }

@@ -298,8 +298,8 @@ pub enum StreamReport {
     Idle {
         /// Which.
         key: StreamKey,
-        /// Up to where it was read. Invariant: all of the file when it was closed.
-        position: FileOffset,
+        /// Bytes that the file had on the disk when it was read to its end.
+        bytes_read: u64,
     },
     /// A file that is `gone` is not read to its end. Said again (about once a second) as long as that is so.
     Pinned {

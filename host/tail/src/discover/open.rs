@@ -220,11 +220,11 @@ impl Entry {
     }
 
     /// The shard of a stream closed it at the end of its file.
-    pub(super) fn close_idle(&mut self, id: FileId, position: u64) {
+    pub(super) fn close_idle(&mut self, id: FileId, bytes_read: u64) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        stream.closed = Some(position);
+        stream.closed = Some(bytes_read);
         // It grew, or left, before its shard heard of it.
-        if stream.seen.0 != position || stream.state != State::InPlace {
+        if stream.seen.0 != bytes_read || stream.state != State::InPlace {
             self.to_reopen.insert(id);
         }
     }
@@ -234,7 +234,7 @@ impl Entry {
         for id in std::mem::take(&mut self.to_reopen) {
             let key = self.key(id);
             let Some(stream) = self.streams.get_mut(&id) else { continue };
-            let Some(position) = stream.closed else { continue };
+            let Some(bytes_read) = stream.closed else { continue };
             match opener.allow.open(&stream.path) {
                 Ok(file) if file.metadata().is_ok_and(|now| FileKey::of(&now) == stream.place) => {
                     stream.closed = None;
@@ -242,10 +242,10 @@ impl Entry {
                 }
                 // Its path shows something else: the next look tells where it went.
                 Ok(_) | Err(OpenProblem::NotFound | OpenProblem::DanglingLink) => {
-                    let bytes = stream.seen.0.saturating_sub(position);
+                    let bytes = stream.seen.0.saturating_sub(bytes_read);
                     if stream.state == (State::Leaving { gone: true }) && bytes > 0 {
                         stream.closed = Some(stream.seen.0); // said once
-                        let (path, offset, cause) = (stream.path.to_path_buf(), position, LossCause::Closed);
+                        let (path, offset, cause) = (stream.path.to_path_buf(), bytes_read, LossCause::Closed);
                         opener.events.push(FileEvent::Lost { key, path, offset, bytes, cause });
                     }
                 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use super::copies::BEGINNING_BYTES;
 use super::walk::Shown;
-use crate::batch::FileOffset;
 use crate::identity::{FileId, FileKey};
 use crate::packed::Packing;
 
@@ -35,8 +34,8 @@ pub(super) struct Stream {
     pub(super) left: u64,
     /// The count of looks when it was last found as expected.
     pub(super) round: u64,
-    /// Its shard closed it here, at the end of the file.
-    pub(super) closed: Option<FileOffset>,
+    /// Its shard closed it when it was read to its end and had so many bytes on the disk.
+    pub(super) closed: Option<u64>,
     /// Its path is a link: what it leads to is watched by itself.
     pub(super) link: bool,
 }

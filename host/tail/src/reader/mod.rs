@@ -269,11 +269,26 @@ impl Reader {
         Ok(())
     }
 
-    /// Closes the descriptor of an idle file; position and evidence are kept, and no memory beside them.
-    pub fn close(&mut self) {
+    /// Closes the descriptor of an idle file; position and evidence are kept, and no memory beside them. Of a file that
+    /// was read to its end: so many bytes it had on the disk. When it has more there may be something to read.
+    pub fn close(&mut self) -> u64 {
+        let bytes_read = self.bytes_read_on_disk();
         self.forget_what_was_seen();
         self.ground = Ground::Parked(self.evidence());
         self.source = None;
+        bytes_read
+    }
+
+    /// Not asked of the disk: it may have grown since the last look. (Behind a damage nothing is read whatever comes.)
+    fn bytes_read_on_disk(&self) -> u64 {
+        match (&self.source, self.packed) {
+            (_, Some(bytes @ 1..)) => bytes,
+            (Some(Source::Packed(unpacker)), _) if unpacker.damage().is_some() => {
+                unpacker.packed_size().unwrap_or(unpacker.packed_at())
+            }
+            (Some(Source::Packed(unpacker)), _) => unpacker.packed_at(),
+            _ => self.position,
+        }
     }
 
     /// Whether the file is open.

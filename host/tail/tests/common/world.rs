@@ -371,9 +371,8 @@ impl World {
     pub fn idle(&mut self, name: char) {
         let key = self.key(name);
         let reader = self.streams.get_mut(&key).unwrap().reader.as_mut().unwrap();
-        reader.close();
-        let position = reader.position();
-        self.discovery.report(StreamReport::Idle { key, position });
+        let bytes_read = reader.close();
+        self.discovery.report(StreamReport::Idle { key, bytes_read });
     }
 
     pub fn close(&mut self, name: char) {
