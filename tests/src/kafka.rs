@@ -187,7 +187,7 @@ fn server_properties(port: u16, controller: u16, data: &str) -> String {
          log.dirs={data}\n\
          num.network.threads=2\n\
          num.io.threads=2\n\
-         auto.create.topics.enable=false\n\
+         auto.create.topics.enable=true\n\
          group.initial.rebalance.delay.ms=0\n\
          offsets.topic.replication.factor=1\n\
          transaction.state.log.replication.factor=1\n\

@@ -199,12 +199,30 @@ fn a_topic_that_is_missing_stops_its_own_streams_only_and_they_go_on_when_it_is_
         let (code, body) = agent.get("/readyz")?;
         (code == 503 && body.contains(&missing)).then_some(())
     });
+    agent.until_log("it does not exist: create it");
     good.write(30_000);
     let mut tap = Tap::open(kafka, &topic);
     arrival(&Expected::all([&good]), &mut tap, &agent).assert_once(|| agent.report());
     kafka.create(&missing, 1, &[]);
     let mut tap = Tap::open(kafka, &missing);
     arrives_once(&Expected::all([&waiting]), &mut tap, &mut agent);
+}
+
+#[test]
+fn a_topic_that_is_missing_is_made_where_the_settings_and_the_brokers_allow_it() {
+    let kafka = Kafka::shared();
+    let topic = format!("{}-made", kafka.topic("beside", 1));
+    let mut agent = Agent::new(kafka);
+    let mut file = log(&agent, "app", Style::Access, 1);
+    file.write(3_000);
+    agent.set("kafka.properties", "allow.auto.create.topics", "true");
+    agent.entry("app", &entry(&agent, "app.log", &topic));
+    agent.start();
+    agent.until("all of it was acknowledged", |agent| {
+        (agent.metric("tailmill_delivered_lines_total", "entry=\"app\"") == 3_000.0).then_some(())
+    });
+    let mut tap = Tap::open(kafka, &topic);
+    arrives_once(&Expected::all([&file]), &mut tap, &mut agent);
 }
 
 #[test]

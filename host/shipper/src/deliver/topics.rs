@@ -30,6 +30,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// The longest sleep: the stop flag is looked at in between.
 const SLEEP_MAX: Duration = Duration::from_millis(250);
 
+/// What a person reads of a topic that does not exist.
+const MISSING: &str = "it does not exist: create it (or set the property \"allow.auto.create.topics\" = \"true\" of its \
+                       cluster, where the brokers allow that)";
+
 /// What is known of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TopicState {
@@ -63,6 +67,8 @@ struct Topic {
     state: TopicState,
     /// Why it is not ready, in Kafka's words.
     problem: Option<String>,
+    /// What was logged of it last.
+    told: Option<String>,
     /// When Kafka was last asked.
     looked_at: Option<Instant>,
     /// When somebody last wanted to know.
@@ -93,7 +99,7 @@ impl TopicDirectory {
             found.wanted_at = now;
             return found.state;
         }
-        let fresh = Topic { state: TopicState::Unknown, problem: None, looked_at: None, wanted_at: now };
+        let fresh = Topic { state: TopicState::Unknown, problem: None, told: None, looked_at: None, wanted_at: now };
         known.topics.insert(topic.into(), fresh);
         self.0.asked.notify_all();
         TopicState::Unknown
@@ -135,8 +141,10 @@ impl TopicDirectory {
                 return;
             }
         };
+        let mut told = false;
         while !stop.load(Ordering::Relaxed) {
             hear_all(&client);
+            told = self.tell_health(&cluster.name, told);
             match self.next_due() {
                 Some(topic) => self.ask(&client, &topic),
                 None => {
@@ -144,6 +152,18 @@ impl TopicDirectory {
                 }
             }
         }
+    }
+
+    /// Logs that the cluster came into trouble, or out of it; `told`: it was said to be in trouble. The answer is the next
+    /// `told`.
+    fn tell_health(&self, cluster: &str, told: bool) -> bool {
+        let health = self.health();
+        match &health {
+            Some(trouble) if !told => tracing::warn!(%cluster, "its records wait: {trouble}"),
+            None if told => tracing::info!(%cluster, "it answers again"),
+            _ => {}
+        }
+        health.is_some()
     }
 
     /// The topic that has waited longest, if any is due.
@@ -181,6 +201,14 @@ impl TopicDirectory {
         if let Some(found) = known.topics.get_mut(topic) {
             found.looked_at = Some(now);
             found.state = state.unwrap_or(found.state);
+            if answer.is_ok() {
+                match (&found.told, &problem) {
+                    (None, Some(problem)) => tracing::warn!(topic, "records for it wait: {problem}"),
+                    (Some(_), None) => tracing::info!(topic, "it is there"),
+                    _ => {}
+                }
+                found.told.clone_from(&problem);
+            }
             found.problem = problem;
         }
     }
@@ -210,10 +238,10 @@ impl TopicDirectory {
         for (name, partitions) in topics {
             let now = Instant::now();
             let state = TopicState::Ready(*partitions);
-            directory
-                .known()
-                .topics
-                .insert((*name).into(), Topic { state, problem: None, looked_at: Some(now), wanted_at: now });
+            directory.known().topics.insert(
+                (*name).into(),
+                Topic { state, problem: None, told: None, looked_at: Some(now), wanted_at: now },
+            );
         }
         directory
     }
@@ -223,6 +251,7 @@ fn state_of(error: Option<RDKafkaRespErr>, partitions: usize) -> (Option<TopicSt
     match error.map(Code::from) {
         None if partitions > 0 => (Some(TopicState::Ready(partitions as i32)), None),
         None => (Some(TopicState::Unknown), Some("it has no partitions yet".to_owned())),
+        Some(Code::UnknownTopicOrPartition) => (Some(TopicState::Missing), Some(MISSING.to_owned())),
         Some(code @ (Code::LeaderNotAvailable | Code::UnknownTopic)) => {
             (Some(TopicState::Unknown), Some(code.to_string()))
         }
