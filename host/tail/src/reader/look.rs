@@ -19,13 +19,13 @@ use crate::terminator::Terminator;
 const HEAD_BYTES: usize = 3;
 
 /// Bytes read, and their text where they are to be decoded.
-struct Found {
-    buffer: Vec<u8>,
-    decoded: Option<Decoded>,
+pub(super) struct Found {
+    pub(super) buffer: Vec<u8>,
+    pub(super) decoded: Option<Decoded>,
 }
 
 impl Found {
-    fn shown(&self) -> Shown<'_> {
+    pub(super) fn shown(&self) -> Shown<'_> {
         match &self.decoded {
             None => Shown { text: &self.buffer, lines: None },
             Some(decoded) => Shown { text: &decoded.text, lines: Some(decoded.physicals()) },
@@ -96,7 +96,7 @@ impl Reader {
 
     /// Makes sure that the file still holds what was handed out of it, as far as the window tells. Some: it does not;
     /// the size of what is there now. Also brings the ground to life when there is something to read.
-    fn lost_ground(&mut self, file: &File) -> Result<Option<u64>, ReadError> {
+    pub(super) fn lost_ground(&mut self, file: &File) -> Result<Option<u64>, ReadError> {
         if let Ground::Parked(evidence) = &self.ground {
             let size = file.metadata()?.len();
             if size <= self.position {
@@ -232,7 +232,7 @@ impl Reader {
 
     /// A buffer of so many bytes holds every line that is not too long, terminator included; every join, too, and
     /// enough behind it to see that it is one.
-    fn largest_line_bytes(&self) -> usize {
+    pub(super) fn largest_line_bytes(&self) -> usize {
         let terminator = self.framing.delimiter.longest();
         let joined =
             self.framing.multiline.as_ref().map_or(0, |m| m.bytes_max.clamp(1, BUFFER_BYTES_MAX / 8) + terminator);
@@ -279,7 +279,7 @@ impl Reader {
         Some(self.decoder.as_ref()?.decode(bytes, self.position, last))
     }
 
-    fn lines_in(&self, shown: Shown<'_>, next: usize, limits: &BatchLimits, behind: Behind) -> Lines {
+    pub(super) fn lines_in(&self, shown: Shown<'_>, next: usize, limits: &BatchLimits, behind: Behind) -> Lines {
         match (shown.lines, &self.terminator) {
             (Some(lines), _) => self.lines_of(&lines, next, limits, behind),
             (None, Terminator::Newline) => {

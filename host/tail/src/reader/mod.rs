@@ -16,6 +16,7 @@
 //!                 at each look
 //! ```
 
+mod goes_on; // a record that goes on in the next file
 mod look; // one look: compare, read, split, hand out
 mod overlong; // lines far longer than their limit
 mod pending; // what is left of a buffer
@@ -26,6 +27,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use self::goes_on::{Continuation, Part};
 use self::pending::Pending;
 use self::source::Source;
 use crate::batch::{Batch, BufferPool, FileOffset};
