@@ -48,6 +48,54 @@ fn metrics_and_status_hold_the_loss_equation_of_each_entry_as_the_oracle_finds_i
 }
 
 #[test]
+fn every_file_has_a_loss_equation_of_its_own_and_what_is_pending_at_a_stop_is_its_size_less_its_mark() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("files", 1);
+    let mut agent = Agent::new(kafka);
+    let mut files = [(Style::Access, 1, 4_000), (Style::Json, 2, 1_000)].map(|(style, writer, lines)| {
+        let mut file = log(&agent, &format!("app-{writer}"), style, writer);
+        file.write(lines);
+        file
+    });
+    let grep = json!([{ "use": "grep", "with": { "exclude": "healthz" } }]);
+    agent.stock("grep").entry("app", &filtered(entry(&agent, "app-*.log", &topic), grep));
+    agent.set("admin", "file_metrics", true);
+    agent.start();
+    let keep = |line: &[u8]| memchr::memmem::find(line, b"healthz").is_none();
+    arrival(&Expected::those(&files, keep), &mut Tap::open(kafka, &topic), &agent).assert_once(|| agent.report());
+    let half = b"half a line";
+    for file in &mut files {
+        file.append(half);
+    }
+    let half = half.len() as u64;
+    agent.until("the half lines were seen", |agent| {
+        (agent.metric("tailmill_file_size_bytes", "") as u64 == files[0].bytes() + files[1].bytes()).then_some(())
+    });
+    for file in &files {
+        let expected = Expected::those([file], keep);
+        let label = format!("path=\"{}\"", file.path().display());
+        let of = |term: &str| agent.metric(&format!("tailmill_file_{term}"), &label) as u64;
+        assert_eq!((of("delivered_lines_total"), of("delivered_bytes_total")), expected.delivered);
+        assert_eq!((of("filtered_lines_total"), of("filtered_bytes_total")), expected.filtered);
+        assert_eq!(of("read_bytes_total"), file.bytes() - half);
+        assert_eq!((of("pending_bytes"), of("size_bytes") - of("mark_bytes")), (0, half));
+    }
+    let status = agent.status();
+    agent.stop_cleanly();
+    let summary = agent.summary();
+    for file in &files {
+        let of = |document: &serde_json::Value, list: &str| {
+            let all = document[list].as_array().unwrap().clone();
+            all.into_iter().find(|one| one["path"] == json!(file.path())).unwrap()
+        };
+        let (running, stopped) = (of(&status, "streams"), of(&summary, "files"));
+        assert_eq!((&running["loss"], &running["file"]), (&stopped["loss"], &stopped["file"]));
+        assert_eq!(stopped["loss"]["delivered"]["lines"], json!(Expected::those([file], keep).delivered.0));
+        assert_eq!(stopped["size"].as_u64().unwrap() - stopped["mark"].as_u64().unwrap(), half, "{stopped}");
+    }
+}
+
+#[test]
 fn an_agent_is_ready_when_its_entries_can_ship_and_alive_even_when_they_cannot() {
     let kafka = Kafka::start();
     let topic = kafka.topic("ready", 1);

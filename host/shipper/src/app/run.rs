@@ -18,6 +18,9 @@ pub struct RunOptions {
 pub fn run(options: RunOptions) -> Result<i32> {
     let settings = Arc::new(options.settings);
     let board = Board::new(settings.node.clone(), settings.shards);
+    if settings.file_metrics {
+        board.show_files_in_metrics();
+    }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), node = %settings.node, state_dir = %settings.state_dir.display(), shards = settings.shards, "starting");
     let running = start(settings.clone(), PlanSource::Settings, board.clone())?;
     if let Some(admin) = running.admin() {

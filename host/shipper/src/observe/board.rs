@@ -48,6 +48,7 @@ struct Inner {
     started: Instant,
     started_ms: i64,
     stopping: AtomicBool,
+    file_metrics: AtomicBool,
     slots: Vec<Mutex<Slot>>,
     control: Mutex<Control>,
 }
@@ -124,9 +125,15 @@ impl Board {
             started,
             started_ms: now_ms(),
             stopping: AtomicBool::new(false),
+            file_metrics: AtomicBool::new(false),
             slots: (0..shards).map(|_| slot()).collect(),
             control: Mutex::default(),
         }))
+    }
+
+    /// Listed files get metrics of their own (`admin.file_metrics`).
+    pub fn show_files_in_metrics(&self) {
+        self.0.file_metrics.store(true, Ordering::Relaxed);
     }
 
     /// A shard's new state, in place of its last one. Calls for a shard beyond those of [`Board::new`] are ignored.
@@ -232,6 +239,7 @@ impl Board {
             started_ms: self.0.started_ms,
             uptime: now.saturating_duration_since(self.0.started),
             stopping: self.0.stopping.load(Ordering::Acquire),
+            file_metrics: self.0.file_metrics.load(Ordering::Relaxed),
             ..View::default()
         };
         let mut entries: BTreeMap<EntryName, EntryView> = BTreeMap::new();

@@ -15,8 +15,9 @@ use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::sync::Arc;
 use tailmill_engine::{Digest, FaultKind};
-use tailmill_tail::FileOffset;
+use tailmill_tail::{FileId, FileOffset};
 
+use super::file_ledger::FileLedger;
 use crate::model::{EntryName, LineCount};
 
 /// Names of counters that one filter of one entry may have; further names are counted in `guest_counters_refused`.
@@ -341,6 +342,8 @@ pub enum StreamState {
 pub struct StreamSnapshot {
     /// Its entry.
     pub entry: EntryName,
+    /// Its file generation.
+    pub file: FileId,
     /// Where the file is now.
     pub path: Arc<[u8]>,
     /// Next byte to read.
@@ -351,6 +354,8 @@ pub struct StreamSnapshot {
     pub size: u64,
     /// What it is doing.
     pub state: StreamState,
+    /// Where its lines went.
+    pub loss: FileLedger,
 }
 
 /// What a shard counts for itself.

@@ -15,7 +15,8 @@ use tailmill_engine::FaultKind;
 
 use crate::model::LineCount;
 use crate::observe::exposition::{Families, Labels};
-use crate::observe::ledger::{DropReason, EntryLedger, FilterLedger};
+use crate::observe::file_ledger::FileLedger;
+use crate::observe::ledger::{DropReason, EntryLedger, FilterLedger, StreamSnapshot};
 use crate::observe::process;
 use crate::observe::view::{EntryView, ShardView, View};
 use crate::observe::{Board, Part, version};
@@ -50,6 +51,9 @@ impl Collector for Exposition {
         loss_equation(&mut to, &view.entries)?;
         delivery(&mut to, &view.entries)?;
         streams(&mut to, &view.entries)?;
+        if view.file_metrics {
+            files(&mut to, &view.streams)?;
+        }
         filters(&mut to, &view.entries)?;
         shards(&mut to, &view.shards)?;
         process_usage(&mut to, usage)
@@ -164,6 +168,42 @@ fn streams(to: &mut Families<'_>, entries: &[EntryView]) -> Result<(), Error> {
     to.gauge("tailmill_streams_blocked", "", help, per_entry(entries, |ledger| ledger.blocked_streams))?;
     let help = "Open files that wait for their topic or cluster";
     to.gauge("tailmill_streams_waiting", "", help, per_entry(entries, |ledger| ledger.waiting_streams))
+}
+
+/// The loss equation of each listed file. A series a file generation: only where it was asked for.
+fn files(to: &mut Families<'_>, streams: &[StreamSnapshot]) -> Result<(), Error> {
+    let terms: [(&str, &str, fn(&FileLedger) -> LineCount); 5] = [
+        ("read", "Read from the file, repeats included", |ledger| ledger.read),
+        ("delivered", "Lines of the file acknowledged by Kafka", |ledger| ledger.delivered),
+        ("filtered", "Lines of the file dropped or joined by a filter's verdict", |ledger| ledger.filtered),
+        ("dropped", "Lines of the file dropped for another reason", |ledger| ledger.dropped),
+        ("rewound", "Pending when the stream went back to its mark, read again afterwards", |ledger| ledger.rewound),
+    ];
+    for (name, help, of) in terms {
+        let name = format!("tailmill_file_{name}");
+        to.counter(&name, "lines", help, per_file(streams, |stream| of(&stream.loss).lines))?;
+        to.counter(&name, "bytes", help, per_file(streams, |stream| of(&stream.loss).bytes))?;
+    }
+    let help = "Read of the file and not yet resolved";
+    to.gauge("tailmill_file_pending", "lines", help, per_file(streams, |stream| stream.loss.pending().lines))?;
+    to.gauge("tailmill_file_pending", "bytes", help, per_file(streams, |stream| stream.loss.pending().bytes))?;
+    let help = "Bytes of the file before its mark";
+    to.gauge("tailmill_file_mark", "bytes", help, per_file(streams, |stream| stream.mark))?;
+    to.gauge("tailmill_file_size", "bytes", "Size of the file", per_file(streams, |stream| stream.size))
+}
+
+fn per_file(
+    streams: &[StreamSnapshot],
+    of: impl Fn(&StreamSnapshot) -> u64,
+) -> impl Iterator<Item = (Labels<'_>, u64)> {
+    streams.iter().map(move |stream| {
+        let labels: Labels<'_> = vec![
+            ("entry", (&*stream.entry).into()),
+            ("path", String::from_utf8_lossy(&stream.path)),
+            ("file", stream.file.to_string().into()),
+        ];
+        (labels, of(stream))
+    })
 }
 
 fn filters(to: &mut Families<'_>, entries: &[EntryView]) -> Result<(), Error> {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use tailmill_engine::{Digest, FaultKind};
 
-use super::ledger::{DropReason, EntryLedger, ShardSnapshot};
-use super::{Board, Part, metrics};
+use super::ledger::{DropReason, EntryLedger, ShardSnapshot, StreamSnapshot, StreamState};
+use super::{Board, FileLedger, Part, metrics};
 use crate::model::{LineCount, Plan, Problem};
 
 /// Series with their values, and the type of each family. Panics on anything that is not conformant.
@@ -175,6 +175,33 @@ fn the_loss_equation_can_be_checked_from_the_metrics_alone() {
         assert!(sum_of("read") > 0.0);
         assert_eq!(sum_of("read"), explained, "{unit}");
     }
+}
+
+#[test]
+fn single_files_have_series_only_where_they_were_asked_for() {
+    let board = Board::new("n", 1);
+    let count = |lines| LineCount { lines, bytes: lines * 10 };
+    let loss = FileLedger { read: count(5), delivered: count(2), dropped: count(1), ..FileLedger::default() };
+    let [a, b] = [1, 2].map(|file| StreamSnapshot {
+        entry: "web".into(),
+        file: tailmill_tail::FileId(file),
+        path: b"/var/log/a"[..].into(),
+        read: 50,
+        mark: 30,
+        size: 60,
+        state: StreamState::Working,
+        loss,
+    });
+    board.publish(0, ShardSnapshot { streams: vec![a, b], ..Default::default() });
+    let none = Read::of(&metrics::render(&board).unwrap());
+    assert!(!none.series.keys().any(|series| series.starts_with("tailmill_file_read")));
+    board.show_files_in_metrics();
+    let read = Read::of(&metrics::render(&board).unwrap());
+    let file = |number: u32| format!(r#"{{entry="web",path="/var/log/a",file="{number:032x}"}}"#);
+    assert_eq!(read.get(&format!("tailmill_file_read_lines_total{}", file(1))), 5.0);
+    assert_eq!(read.get(&format!("tailmill_file_dropped_bytes_total{}", file(2))), 10.0);
+    assert_eq!(read.get(&format!("tailmill_file_pending_lines{}", file(2))), 2.0);
+    assert_eq!(read.get(&format!("tailmill_file_mark_bytes{}", file(2))), 30.0);
 }
 
 #[test]

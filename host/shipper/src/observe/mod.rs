@@ -17,6 +17,7 @@ pub mod admin; // the HTTP server
 pub mod logs; // log lines
 pub mod summary; // the last thing an agent says
 pub mod notify; // what the service manager is told
+mod file_ledger; // where the lines of one file went
 mod exposition; // metric families, one after the other
 mod process; // what this process uses
 pub mod version; // what this build is
@@ -28,6 +29,7 @@ mod status_tests;
 
 pub use admin::serve as serve_admin;
 pub use board::{Board, Part};
+pub use file_ledger::FileLedger;
 pub use ledger::{
     DropReason, EntryLedger, FilterLedger, LastError, ShardSnapshot, ShardTotals, StreamSnapshot, StreamState,
 };

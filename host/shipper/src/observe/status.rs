@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tailmill_engine::FaultKind;
 
 use crate::model::{LineCount, Problem};
+use crate::observe::file_ledger::FileLedger;
 use crate::observe::ledger::{DropReason, EntryLedger, FilterLedger, LastError, StreamSnapshot, StreamState};
 use crate::observe::version;
 use crate::observe::view::{EntryView, FileProblem, HealthView, View};
@@ -213,6 +214,8 @@ pub struct FilterStatus {
 pub struct StreamStatus {
     /// Its entry.
     pub entry: String,
+    /// Its file generation, as `tailmill state show` names it.
+    pub file: String,
     /// Where the file is now.
     pub path: String,
     /// Next byte to read.
@@ -225,6 +228,19 @@ pub struct StreamStatus {
     pub state: String,
     /// Why it waits or is blocked.
     pub reason: Option<String>,
+    /// Where its lines went, since this agent opened it.
+    pub loss: FileLoss,
+}
+
+/// The loss equation of one file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FileLoss {
+    /// What came to an end.
+    #[serde(flatten)]
+    pub ledger: FileLedger,
+    /// Not yet resolved.
+    pub pending: LineCount,
 }
 
 /// Something that the agent depends on.
@@ -390,12 +406,14 @@ fn stream(snapshot: &StreamSnapshot) -> StreamStatus {
     };
     StreamStatus {
         entry: snapshot.entry.to_string(),
+        file: snapshot.file.to_string(),
         path: String::from_utf8_lossy(&snapshot.path).into_owned(),
         read: snapshot.read,
         mark: snapshot.mark,
         size: snapshot.size,
         state: state.to_owned(),
         reason,
+        loss: FileLoss { ledger: snapshot.loss, pending: snapshot.loss.pending() },
     }
 }
 

@@ -2,6 +2,7 @@
 
 use tailmill_engine::{Digest, FaultKind};
 
+use super::file_ledger::FileLedger;
 use super::ledger::{DropReason, EntryLedger, ShardSnapshot, StreamSnapshot, StreamState};
 use super::status::{SCHEMA, Status};
 use super::status_text::{Look, one_line, render, summary};
@@ -62,7 +63,10 @@ fn app() -> EntryView {
 }
 
 fn stream(entry: &str, path: &str, mark: u64, size: u64, state: StreamState) -> StreamSnapshot {
-    StreamSnapshot { entry: entry.into(), path: path.as_bytes().into(), read: size, mark, size, state }
+    let read = count(size / 10, size);
+    let loss = FileLedger { read, delivered: count(mark / 10, mark), ..FileLedger::default() };
+    let file = tailmill_tail::FileId(7);
+    StreamSnapshot { entry: entry.into(), file, path: path.as_bytes().into(), read: size, mark, size, state, loss }
 }
 
 fn view() -> View {
@@ -206,7 +210,8 @@ fn the_names_in_the_document_are_a_contract() {
     insta::assert_snapshot!(keys(&document["entries"][0]), @"name in_plan topic cluster origin loss records passed_lines cut_lines malformed lag_bytes lag_ms streams blocked_streams waiting_streams rates last_error filters");
     insta::assert_snapshot!(keys(&document["entries"][0]["loss"]), @"read delivered filtered dropped rewound pending balanced unaccounted_lines unaccounted_bytes lost_bytes");
     insta::assert_snapshot!(keys(&document["entries"][0]["filters"][0]), @"place name digest calls lines_in bytes_in bytes_out kept dropped emitted skipped_by_needle faults busy_ns memory_peak_bytes recycles swaps counters");
-    insta::assert_snapshot!(keys(&document["streams"][0]), @"entry path read mark size state reason");
+    insta::assert_snapshot!(keys(&document["streams"][0]["loss"]), @"read delivered filtered dropped rewound pending");
+    insta::assert_snapshot!(keys(&document["streams"][0]), @"entry file path read mark size state reason loss");
 }
 
 #[test]

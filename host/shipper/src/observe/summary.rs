@@ -27,10 +27,17 @@ pub fn log(board: &Board) {
     }
 }
 
-/// The loss equation of each entry and of all, as compact JSON.
+/// The loss equation of each listed file, of each entry and of all, as compact JSON.
 pub fn json(status: &Status) -> String {
     let entries = status.entries.iter().map(|entry| (entry.name.clone(), serde_json::json!(entry.loss)));
+    let files = status.streams.iter().map(|stream| {
+        serde_json::json!({
+            "entry": stream.entry, "file": stream.file, "path": stream.path,
+            "size": stream.size, "mark": stream.mark, "loss": stream.loss,
+        })
+    });
     serde_json::json!({
+        "files": files.collect::<Vec<_>>(),
         "uptime_ms": status.uptime_ms,
         "total": status.total.loss,
         "entries": entries.collect::<serde_json::Map<_, _>>(),

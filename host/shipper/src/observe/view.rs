@@ -30,6 +30,8 @@ pub struct View {
     pub entries: Vec<EntryView>,
     /// Streams as the shards list them (a bounded number, the worst first within each shard).
     pub streams: Vec<StreamSnapshot>,
+    /// Whether these have metrics of their own.
+    pub file_metrics: bool,
     /// The shards.
     pub shards: Vec<ShardView>,
     /// One row for each part that has reported.
@@ -250,11 +252,13 @@ mod tests {
             view.entries = vec![entry(1)];
             view.streams = vec![StreamSnapshot {
                 entry: "web".into(),
+                file: tailmill_tail::FileId(1),
                 path: b"/var/log/a"[..].into(),
                 read: 50,
                 mark: 42,
                 size: 60,
                 state: StreamState::Blocked("filter grep: trap".into()),
+                loss: Default::default(),
             }];
         });
     }

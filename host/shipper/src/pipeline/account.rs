@@ -15,8 +15,8 @@ use tailmill_tail::Batch;
 pub(super) fn read(stream: &mut Stream, batch: &Batch, services: &mut Services) {
     let skipped = LineCount { lines: batch.skipped_lines, bytes: batch.skipped_bytes };
     let count = LineCount { lines: batch.len() as u64 + skipped.lines, bytes: batch.bytes() };
-    stream.read += count;
-    stream.settled += skipped;
+    stream.counts.read += count;
+    stream.counts.dropped += skipped;
     let ledger = services.ledger(stream.entry());
     ledger.read += count;
     if !skipped.is_zero() {
@@ -28,7 +28,8 @@ pub(super) fn read(stream: &mut Stream, batch: &Batch, services: &mut Services) 
 
 /// The chain answered: what was filtered or dropped has come to its end.
 pub(super) fn answered(stream: &mut Stream, answered: &Answered, services: &mut Services) {
-    stream.settled += answered.filtered + answered.dropped;
+    stream.counts.filtered += answered.filtered;
+    stream.counts.dropped += answered.dropped;
     let ledger = services.ledger(stream.entry());
     ledger.filtered += answered.filtered;
     if !answered.dropped.is_zero() {
@@ -50,7 +51,7 @@ pub(super) fn acknowledged(stream: &mut Stream, note: &ParcelNote, records: u32,
 /// A refused record was dropped by policy: with the line that it stands for.
 pub(super) fn dropped_refused(stream: &mut Stream, ticket: Ticket, line: LineCount, services: &mut Services) {
     let line = stream.progress.take_from(ticket, line);
-    stream.settled += line;
+    stream.counts.dropped += line;
     let ledger = services.ledger(stream.entry());
     ledger.records_refused += 1;
     if !line.is_zero() {
@@ -62,15 +63,16 @@ pub(super) fn dropped_refused(stream: &mut Stream, ticket: Ticket, line: LineCou
 
 fn finish_ticket(stream: &mut Stream, carried: Option<LineCount>, services: &mut Services) {
     if let Some(carried) = carried {
-        stream.settled += carried;
+        stream.counts.delivered += carried;
         stream.dirty = true;
         services.ledger(stream.entry()).delivered += carried;
     }
 }
 
 /// The stream goes back to its resume point: what was pending is read again and not counted twice.
-pub(super) fn rewound(stream: &Stream, services: &mut Services) {
+pub(super) fn rewound(stream: &mut Stream, services: &mut Services) {
     let pending = stream.pending();
+    stream.counts.rewound += pending;
     services.ledger(stream.entry()).rewound += pending;
 }
 

@@ -102,7 +102,7 @@ impl Stream {
 
     /// The stream is taken off its shard: what is still pending is not counted as read any more, since it will be read
     /// (and counted) when the file is opened again.
-    pub(super) fn leave_ledger(&self, services: &mut Services) {
+    pub(super) fn leave_ledger(&mut self, services: &mut Services) {
         account::rewound(self, services);
     }
 }

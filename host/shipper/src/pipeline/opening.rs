@@ -7,7 +7,7 @@ use super::stream::{Life, Stream, known_file};
 use super::streams::StreamIx;
 use crate::checkpoint::{CommitMessage, Progress, ResumePoint, StreamRecord};
 use crate::filter::{ArmedChain, Chain, StreamFacts};
-use crate::model::LineCount;
+use crate::observe::FileLedger;
 use std::collections::VecDeque;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -112,8 +112,7 @@ fn new_stream(ix: StreamIx, beginning: Beginning, record: StreamRecord, reader: 
         stuck: None,
         outstanding: 0,
         dirty: true,
-        read: LineCount::default(),
-        settled: LineCount::default(),
+        counts: FileLedger::default(),
         at_end: false,
         partial_bytes: 0,
         caught_up_at: Instant::now(),

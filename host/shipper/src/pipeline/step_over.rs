@@ -13,7 +13,7 @@ impl Stream {
         let (mut parts, left_out) = take_apart(batch, &self.step_over);
         for (offset, count) in left_out {
             tracing::warn!(entry = %self.entry(), file = %self.path.display(), offset, bytes = count.bytes, "stepped over a line");
-            self.settled += count;
+            self.counts.dropped += count;
             services.ledger(&self.armed.entry.name).drop_lines(DropReason::SteppedOver, count);
         }
         let mark = self.mark();

@@ -6,7 +6,7 @@ use super::streams::StreamIx;
 use crate::checkpoint::{Progress, ResumePoint, StageSnapshot, StreamRecord};
 use crate::filter::{ArmedChain, Chain};
 use crate::model::{EntryName, LineCount};
-use crate::observe::{StreamSnapshot, StreamState};
+use crate::observe::{FileLedger, StreamSnapshot, StreamState};
 use std::collections::{BTreeSet, VecDeque};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -85,9 +85,8 @@ pub(super) struct Stream {
     pub outstanding: u32,
     /// The mark may have moved since the last record was made.
     pub dirty: bool,
-    /// What was read and what of it has come to an end: delivered, filtered or dropped.
-    pub read: LineCount,
-    pub settled: LineCount,
+    /// What was read and what became of it.
+    pub counts: FileLedger,
     /// Nothing complete was left to read when it was last looked at.
     pub at_end: bool,
     /// Bytes of an unfinished last line.
@@ -130,11 +129,7 @@ impl Stream {
 
     /// Input that has no end yet: in the chain, held, or on its way.
     pub(super) fn pending(&self) -> LineCount {
-        // What a restored snapshot held was read by an earlier run: it settles without having been read by this one.
-        LineCount {
-            lines: self.read.lines.saturating_sub(self.settled.lines),
-            bytes: self.read.bytes.saturating_sub(self.settled.bytes),
-        }
+        self.counts.pending()
     }
 
     /// Whether a successor of the same path has to wait for this one.
@@ -173,7 +168,9 @@ impl Stream {
         };
         let size = self.size();
         let path = self.path.as_os_str().as_bytes().into();
-        StreamSnapshot { entry: self.entry().clone(), path, read: position, mark: self.mark(), size, state }
+        let (entry, mark) = (self.entry().clone(), self.mark());
+        let loss = self.counts;
+        StreamSnapshot { entry, file: self.key.file, path, read: position, mark, size, state, loss }
     }
 
     /// Size of the file when it was last looked at.
@@ -249,8 +246,6 @@ impl Stream {
         self.outstanding = 0;
         self.at_end = false;
         self.flushed = false;
-        // What was pending will be read, and counted, again.
-        self.read = self.settled;
         Ok(())
     }
 }

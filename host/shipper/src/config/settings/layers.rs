@@ -18,6 +18,8 @@ pub enum Kind {
     Text,
     /// A whole number.
     Number,
+    /// `true` or `false`.
+    Flag,
     /// Strings, separated by commas.
     List,
     /// `name=value`, separated by commas.
@@ -47,6 +49,7 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("modules.dir", Kind::Text),
     ("modules.trusted_keys", Kind::List),
     ("admin.listen", Kind::Text),
+    ("admin.file_metrics", Kind::Flag),
     ("log.format", Kind::Text),
     ("log.level", Kind::Text),
     ("agent.shards", Kind::Number),
@@ -192,6 +195,7 @@ fn outside(text: &str, kind: Kind, place: &Place, problems: &Problems) -> Value 
     match kind {
         Kind::Text => Value::Text(text.to_owned()),
         Kind::Number => text.trim().parse().map_or_else(|_| Value::Text(text.to_owned()), Value::Integer),
+        Kind::Flag => text.trim().parse().map_or_else(|_| Value::Text(text.to_owned()), Value::Bool),
         Kind::List => Value::List(parts().map(|part| tree(Value::Text(part.to_owned()))).collect()),
         Kind::Map => {
             let mut pairs = Vec::new();

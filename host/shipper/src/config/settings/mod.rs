@@ -42,6 +42,8 @@ pub struct Settings {
     pub modules: ModulesSettings,
     /// Address of the admin port. Default 127.0.0.1:9870, `off` for none.
     pub admin: Option<SocketAddr>,
+    /// Whether single files have metrics.
+    pub file_metrics: bool,
     /// Data threads.
     pub shards: usize,
     /// What is logged and how.

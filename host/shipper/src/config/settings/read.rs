@@ -59,6 +59,7 @@ impl Reader<'_> {
             },
             modules: ModulesSettings::default(),
             admin: Some(ADMIN),
+            file_metrics: false,
             shards: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(SHARDS_DEFAULT_MAX)),
             log: LogSettings::default(),
             limits: AgentLimits::default(),
@@ -80,6 +81,7 @@ impl Reader<'_> {
             if let Some(listen) = admin.get("listen").and_then(|at| listen(&at)) {
                 settings.admin = listen;
             }
+            settings.file_metrics = admin.get("file_metrics").and_then(|at| at.flag()).unwrap_or_default();
             admin.finish(&[]);
         }
         settings.log = log(&mut fields);
