@@ -25,7 +25,7 @@ use crate::observe::{Board, Part, version};
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Name, help and value of a term of the loss equation.
-type Term = (&'static str, &'static str, fn(&EntryLedger) -> LineCount);
+type Term<L> = (&'static str, &'static str, fn(&L) -> LineCount);
 
 /// Name, unit, help and value of a counter.
 type Counter<L> = (&'static str, &'static str, &'static str, fn(&L) -> u64);
@@ -122,7 +122,7 @@ fn health(to: &mut Families<'_>, view: &View) -> Result<(), Error> {
 }
 
 fn loss_equation(to: &mut Families<'_>, entries: &[EntryView]) -> Result<(), Error> {
-    let terms: [Term; 4] = [
+    let terms: [Term<EntryLedger>; 4] = [
         ("read", "Read from files, repeats included", |ledger| ledger.read),
         ("delivered", "Acknowledged by Kafka", |ledger| ledger.delivered),
         ("filtered", "Dropped or joined by a filter's verdict", |ledger| ledger.filtered),
@@ -172,7 +172,7 @@ fn streams(to: &mut Families<'_>, entries: &[EntryView]) -> Result<(), Error> {
 
 /// The loss equation of each listed file. A series a file generation: only where it was asked for.
 fn files(to: &mut Families<'_>, streams: &[StreamSnapshot]) -> Result<(), Error> {
-    let terms: [(&str, &str, fn(&FileLedger) -> LineCount); 5] = [
+    let terms: [Term<FileLedger>; 5] = [
         ("read", "Read from the file, repeats included", |ledger| ledger.read),
         ("delivered", "Lines of the file acknowledged by Kafka", |ledger| ledger.delivered),
         ("filtered", "Lines of the file dropped or joined by a filter's verdict", |ledger| ledger.filtered),
