@@ -79,6 +79,14 @@ impl Agent {
         self
     }
 
+    /// The kernel lets it have so many inotify watches and no more.
+    pub fn few_watches(&mut self, watches: u32) -> &mut Agent {
+        let script = format!("echo {watches} > /proc/sys/user/max_inotify_watches && exec \"$@\"");
+        let words = ["unshare", "-U", "-r", "sh", "-c", &script, "sh"];
+        self.wrapper = words.map(OsString::from).into();
+        self
+    }
+
     /// A path as the running agent sees it, through its own mounts.
     pub fn seen_inside(&self, path: &Path) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.process().pid()));

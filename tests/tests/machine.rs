@@ -95,3 +95,32 @@ fn a_service_manager_hears_that_it_is_ready_that_it_lives_and_that_it_stops() {
     until("STOPPING=1");
     assert_eq!(json!(all[0]), json!("READY=1"), "nothing is said before it is ready");
 }
+
+#[test]
+fn without_inotify_watches_it_says_so_once_and_scanning_finds_everything() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("watches", 1);
+    let mut agent = Agent::new(kafka);
+    agent.few_watches(1).set("agent", "scan_every_ms", 100);
+    std::fs::create_dir(agent.path("logs/old")).expect("a directory can be made");
+    let (mut first, mut old) = (log(&agent, "first", Style::Json, 1), log(&agent, "old/app", Style::Json, 2));
+    first.write(100);
+    old.write(100);
+    agent.entry("app", &entry(&agent, "**/*.log", &topic));
+    agent.start();
+    let mut tap = Tap::open(kafka, &topic);
+    arrival(&Expected::all([&first, &old]), &mut tap, &agent);
+    let said = |agent: &Agent| agent.log().matches("the limit of inotify watches is reached").count();
+    assert_eq!(said(&agent), 1, "{}", agent.report());
+    let status = agent.status();
+    assert!(status["notices"].to_string().contains("max_user_watches"), "{status}");
+    // Growth, a rotation, a new file and a new directory: nobody tells of them.
+    std::fs::create_dir(agent.path("logs/new")).expect("a directory can be made");
+    let mut new = log(&agent, "new/app", Style::Json, 3);
+    new.write(100);
+    first.write(100);
+    old.rotate();
+    old.write(100);
+    arrives_once(&Expected::all([&first, &old, &new]), &mut tap, &mut agent);
+    assert_eq!(said(&agent), 1, "{}", agent.report());
+}

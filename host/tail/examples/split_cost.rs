@@ -43,7 +43,7 @@ fn split_all(file: File) -> Result<(u64, u64), ReadError> {
                 lines += batch.len() as u64;
                 bytes += batch.bytes();
             }
-            Read::Working => {}
+            Read::Working | Read::Waiting => {}
             Read::AtEnd { .. } | Read::Truncated { .. } => return Ok((lines, bytes)),
         }
     }

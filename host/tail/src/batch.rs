@@ -1,6 +1,7 @@
 //! Lines with their place in a file: the unit that travels from disk to Kafka.
 
 use crate::identity::Evidence;
+use crate::unpackers::Unpackers;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, Weak};
 
@@ -46,9 +47,10 @@ impl Drop for ChunkInner {
     }
 }
 
-/// Buffers that are used again and again: one pool a shard.
+/// Buffers that are used again and again: one pool a shard. With it comes the leave to unpack compressed files, whose
+/// windows are memory, too.
 #[derive(Clone, Debug)]
-pub struct BufferPool(Arc<PoolInner>);
+pub struct BufferPool(Arc<PoolInner>, Unpackers);
 
 #[derive(Debug)]
 struct PoolInner {
@@ -58,9 +60,21 @@ struct PoolInner {
 }
 
 impl BufferPool {
-    /// A pool of buffers of `buffer_bytes` each that keeps at most `spare_max` unused ones.
+    /// A pool of buffers of `buffer_bytes` each that keeps at most `spare_max` unused ones. Any number of files may be
+    /// unpacked at once.
     pub fn new(buffer_bytes: usize, spare_max: usize) -> Self {
-        BufferPool(Arc::new(PoolInner { buffer_bytes, spare_max, spare: Mutex::new(Vec::new()) }))
+        let unpackers = Unpackers::new(usize::MAX);
+        BufferPool(Arc::new(PoolInner { buffer_bytes, spare_max, spare: Mutex::new(Vec::new()) }), unpackers)
+    }
+
+    /// The same pool with a bound on the files that are unpacked at once.
+    pub fn with_unpackers(self, unpackers: Unpackers) -> Self {
+        BufferPool(self.0, unpackers)
+    }
+
+    /// Who may unpack.
+    pub fn unpackers(&self) -> &Unpackers {
+        &self.1
     }
 
     /// An empty buffer with room for at least `bytes` (and never less than the pool's own size).

@@ -24,6 +24,7 @@ pub mod reader; // one open file: batches of whole lines
 mod split; // the splitter itself
 mod terminator; // what ends a physical line in the bytes of a file
 mod unpack; // the content of a compressed file as if it were a file that grows
+pub mod unpackers; // how many compressed files are unpacked at once
 
 pub use allow::{AllowPaths, OpenProblem};
 pub use batch::{Batch, BufferPool, Chunk, FileOffset};
@@ -36,4 +37,5 @@ pub use framing::{Delimiter, DelimiterError, Framing, Multiline, MultilineRule, 
 pub use identity::{Evidence, FileId, FileKey};
 pub use packed::Packing;
 pub use paths::{PathPatterns, PatternError};
-pub use reader::{BatchLimits, PackedProblem, Read, ReadError, Reader};
+pub use reader::{BatchLimits, PackedProblem, ParkedReader, Read, ReadError, Reader};
+pub use unpackers::Unpackers;

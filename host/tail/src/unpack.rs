@@ -14,6 +14,7 @@ use crate::codec::{Codec, Damage};
 use crate::evidence::{FINGERPRINT_BYTES, Running, Verdict, read_full};
 use crate::identity::Evidence;
 use crate::packed::Packing;
+use crate::unpackers::{Leave, Unpackers};
 
 /// Compressed bytes read at once.
 const INPUT_BYTES: usize = 32 * 1024;
@@ -28,6 +29,8 @@ pub(crate) struct Unpacker {
     packing: Packing,
     /// None: at a place where no member is open, or damaged.
     codec: Option<Codec>,
+    /// To hold a large window. Invariant: there while a zstd codec is.
+    leave: Option<Leave>,
     /// Compressed bytes before this offset went into the codec.
     packed_at: u64,
     /// The last bytes before `packed_at`: what must still stand there.
@@ -55,6 +58,7 @@ impl Unpacker {
             file,
             packing,
             codec: None,
+            leave: None,
             packed_at: 0,
             window: Vec::new(),
             input: Vec::new(),
@@ -64,6 +68,33 @@ impl Unpacker {
             damage: None,
             head: Vec::new(),
         }
+    }
+
+    /// Whether it may be asked for content: it has leave to hold a window, or needs none worth a word (gzip).
+    pub(crate) fn is_admitted(&mut self, by: &Unpackers) -> bool {
+        if self.packing == Packing::Zstd && self.leave.is_none() {
+            self.leave = by.take();
+            return self.leave.is_some();
+        }
+        true
+    }
+
+    /// Whether it has leave to hold a window.
+    pub(crate) fn has_leave(&self) -> bool {
+        self.leave.is_some()
+    }
+
+    /// After it was asked: leave that it does not need now goes to others.
+    pub(crate) fn settle_leave(&mut self) {
+        if self.codec.is_none() {
+            self.leave = None;
+        }
+    }
+
+    /// Lets go of the window: the content has to be unpacked from its beginning again.
+    pub(crate) fn let_go(&mut self) {
+        self.begin_again();
+        self.leave = None;
     }
 
     /// The first bytes of the content, `HEAD_BYTES` at most; false: they were not unpacked yet.
@@ -86,6 +117,11 @@ impl Unpacker {
     /// Size of the file on the disk.
     pub(crate) fn packed_size(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    /// The file's.
+    pub(crate) fn metadata(&self) -> io::Result<std::fs::Metadata> {
+        self.file.metadata()
     }
 
     /// Why nothing comes any more.

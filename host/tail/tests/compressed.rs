@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use common::{Bench, pack};
 use tailmill_tail::{
-    BatchLimits, BufferPool, Evidence, Framing, PackedProblem, Packing, Read, ReadError, Reader, TooLong,
+    BatchLimits, BufferPool, Evidence, Framing, PackedProblem, Packing, Read, ReadError, Reader, TooLong, Unpackers,
 };
 
 const BOTH: [Packing; 2] = [Packing::Gzip, Packing::Zstd];
@@ -34,7 +34,7 @@ fn drain(reader: &mut Reader, finish: bool) -> Result<(Vec<Vec<u8>>, usize, u64)
         };
         match read.unwrap() {
             Read::Batch(batch) => lines.extend((0..batch.len()).map(|i| batch.line(i).to_vec())),
-            Read::Working => turns += 1,
+            Read::Working | Read::Waiting => turns += 1,
             Read::AtEnd { partial_bytes } => return Ok((lines, turns, partial_bytes)),
             Read::Truncated { size } => return Err(size),
         }
@@ -194,4 +194,67 @@ fn a_compressed_file_that_is_replaced_in_place_is_another_generation() {
         let pool = BufferPool::new(4096, 1);
         assert!(matches!(bench.reader.read(&BatchLimits::default(), &pool).unwrap(), Read::Truncated { .. }));
     }
+}
+
+/// Reads one batch of a few lines. None: it has to wait, or is at its end.
+fn some_lines(reader: &mut Reader, pool: &BufferPool) -> Option<Vec<Vec<u8>>> {
+    let limits = BatchLimits { bytes: 16 * 1024, lines: 100 };
+    loop {
+        match reader.read(&limits, pool).unwrap() {
+            Read::Batch(batch) => return Some((0..batch.len()).map(|i| batch.line(i).to_vec()).collect()),
+            Read::Working => {}
+            Read::Waiting | Read::AtEnd { .. } => return None,
+            Read::Truncated { .. } => panic!("truncated, which nobody did"),
+        }
+    }
+}
+
+#[test]
+fn so_many_zstd_files_hold_windows_at_once_and_the_others_wait_for_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let contents: Vec<Vec<u8>> = (0..4).map(|i| noise(50_000 + i)).collect();
+    let mut readers = Vec::new();
+    for (i, content) in contents.iter().enumerate() {
+        let path = dir.path().join(format!("{i}.zst"));
+        std::fs::write(&path, pack(content, Some(Packing::Zstd))).unwrap();
+        readers.push(open(&path));
+    }
+    let unpackers = Unpackers::new(2);
+    let pool = BufferPool::new(16 * 1024, 4).with_unpackers(unpackers.clone());
+    let mut lines: Vec<Vec<Vec<u8>>> = vec![Vec::new(); 4];
+    let mut went = [false; 4];
+    for (i, reader) in readers.iter_mut().enumerate() {
+        let some = some_lines(reader, &pool);
+        went[i] = some.is_some();
+        lines[i].extend(some.into_iter().flatten());
+    }
+    assert_eq!(went, [true, true, false, false]);
+    assert_eq!((unpackers.room(), readers[0].is_unpacking(), readers[2].is_unpacking()), (0, true, false));
+    // One that cannot go on lets go; the next one has room as soon as its turn has come.
+    readers[0].stop_unpacking();
+    unpackers.let_in(false);
+    assert!(some_lines(&mut readers[2], &pool).is_none());
+    unpackers.let_in(true);
+    lines[2].extend(some_lines(&mut readers[2], &pool).expect("there is room"));
+    assert!(some_lines(&mut readers[0], &pool).is_none(), "nobody has two");
+    // Each in its turn comes to its end, the first one again from its beginning: no line is missing or repeated.
+    for i in [1, 2, 3, 0] {
+        while let Some(some) = some_lines(&mut readers[i], &pool) {
+            lines[i].extend(some);
+        }
+        assert!(!readers[i].is_unpacking());
+        let content: Vec<u8> = lines[i].iter().flat_map(|line| [line, &b"\n"[..]].concat()).collect();
+        assert!(content == contents[i], "file {i}");
+    }
+    assert_eq!(unpackers.room(), 2);
+}
+
+#[test]
+fn gzip_files_need_no_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log.gz");
+    std::fs::write(&path, pack(&noise(1000), Some(Packing::Gzip))).unwrap();
+    let pool = BufferPool::new(16 * 1024, 4).with_unpackers(Unpackers::new(0));
+    let mut reader = open(&path);
+    assert_eq!(some_lines(&mut reader, &pool).expect("lines").len(), 100);
 }

@@ -27,7 +27,7 @@ fn drain(reader: &mut Reader) -> usize {
     loop {
         match reader.read(&BatchLimits::default(), &pool()).unwrap() {
             Read::Batch(batch) => lines += batch.len(),
-            Read::Working => {}
+            Read::Working | Read::Waiting => {}
             Read::AtEnd { .. } => return lines,
             Read::Truncated { .. } => panic!("truncated, which nobody did"),
         }
@@ -150,7 +150,7 @@ fn an_endless_line_is_passed_over_in_bounded_memory_and_only_when_its_end_is_see
         let mut turns = 0;
         let waiting = loop {
             match reader.read(&BatchLimits::default(), &pool()).unwrap() {
-                Read::Working => turns += 1,
+                Read::Working | Read::Waiting => turns += 1,
                 Read::AtEnd { partial_bytes } => break partial_bytes,
                 other => panic!("{other:?} before the end of the line was seen"),
             }
@@ -227,4 +227,43 @@ fn framing_may_change_between_two_batches() {
     bench.read_to_end(false);
     let lines: Vec<_> = bench.outcome().lines.into_iter().map(|(line, _)| line).collect();
     assert_eq!(lines, [&b"aaaa"[..], b"bb", b"cc"]);
+}
+
+#[test]
+fn a_sparse_file_takes_what_its_blocks_take_and_not_its_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let file = File::create(&path).unwrap();
+    file.write_all_at(b"the only line\n", 0).unwrap();
+    file.set_len(64 << 20).unwrap();
+    file.sync_all().unwrap();
+    let mut reader = open(&path);
+    assert_eq!(reader.size().unwrap(), 64 << 20);
+    assert!(reader.disk_bytes().unwrap() <= 1 << 20, "{} bytes", reader.disk_bytes().unwrap());
+    reader.close();
+    assert!(reader.disk_bytes().is_err());
+}
+
+#[test]
+fn a_closed_reader_is_parked_and_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    std::fs::write(&path, "one\ntwo\nhalf").unwrap();
+    let mut reader = open(&path);
+    assert!(reader.park().is_none(), "it is open");
+    assert_eq!(drain(&mut reader), 2);
+    reader.close();
+    let (position, evidence) = (reader.position(), reader.evidence());
+    let mut woken = reader.park().expect("it is closed").wake();
+    assert_eq!((woken.position(), woken.evidence(), woken.is_open()), (position, evidence, false));
+    std::fs::write(&path, "one\ntwo\nhalf a line\nfour\n").unwrap();
+    woken.reopen(File::open(&path).unwrap()).unwrap();
+    let Read::Batch(batch) = woken.read(&BatchLimits::default(), &pool()).unwrap() else { panic!("lines") };
+    assert_eq!((batch.first_line, batch.line(0), batch.len()), (Some(3), &b"half a line"[..], 2));
+    // And it still knows what stood before.
+    woken.close();
+    let mut woken = woken.park().expect("closed again").wake();
+    std::fs::write(&path, "another\nfile of more bytes than before\n").unwrap();
+    let refused = woken.reopen(File::open(&path).unwrap());
+    assert!(refused.is_err() || is_truncated(&mut woken));
 }

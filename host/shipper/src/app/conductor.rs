@@ -3,7 +3,7 @@
 //! It runs on a thread of its own around [`Discovery`]. It owns what no shard owns: the plan in force, where each live
 //! stream is, and the records of streams that are not live.
 
-use super::memory::Bursts;
+use super::memory::{Bursts, give_back};
 use crate::checkpoint::{CommitMessage, StreamRecord};
 use crate::filter::{ArmedChain, Armory};
 use crate::model::{EntryName, EntryPlan, Plan};
@@ -85,7 +85,9 @@ impl Conductor {
             for event in self.discovery.wait(Instant::now() + WAIT_MAX) {
                 self.act(event);
             }
-            self.bursts.look(Instant::now());
+            if self.bursts.is_over(Instant::now()) {
+                give_back();
+            }
         }
     }
 
@@ -189,7 +191,7 @@ impl Conductor {
         let from = record.as_ref().map_or(opened.start, |record| record.resume.offset());
         tracing::info!(entry = %opened.key.entry, file = %opened.path.display(), id = %opened.key.file, from, "reading");
         self.live.insert(opened.key.clone(), shard);
-        self.bursts.opened(Instant::now());
+        self.bursts.add(Instant::now());
         let _ = self.shards[shard].send(ShardCommand::Open(Box::new(Opening { opened, record, armed })));
     }
 
@@ -222,7 +224,10 @@ impl Conductor {
                 self.live.remove(&known.key);
                 self.discovery.report(StreamReport::GivenUp { known, lost_bytes });
             }
-            ShardReport::Idle { key, bytes_read } => self.discovery.report(StreamReport::Idle { key, bytes_read }),
+            ShardReport::Idle { key, bytes_read } => {
+                self.bursts.add(Instant::now());
+                self.discovery.report(StreamReport::Idle { key, bytes_read });
+            }
             ShardReport::Pinned { key, bytes, unread } => {
                 self.discovery.report(StreamReport::Pinned { key, bytes, unread })
             }

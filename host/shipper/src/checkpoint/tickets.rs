@@ -179,6 +179,11 @@ impl Progress {
         self.choose_snapshot();
     }
 
+    /// Whether a saved state is, or may become, the resume point.
+    pub fn has_snapshots(&self) -> bool {
+        self.valid.is_some() || !self.candidates.is_empty()
+    }
+
     /// The chain has no saved state any more: from now on the resume point is a position.
     pub fn forget_snapshots(&mut self) {
         self.candidates.clear();

@@ -20,6 +20,9 @@ use tailmill_tail::Chunk;
 // A record's word is a pointer-sized value.
 const _: () = assert!(usize::BITS == 64, "records are numbered in 64 bits");
 
+/// With nothing pinned, room for so many buffers is kept.
+const ROOM_KEPT: usize = 1024;
+
 /// A pinned buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot(u32);
@@ -168,6 +171,10 @@ impl Native {
             Some(place) if place.as_ref().is_some_and(|pin| pin.on_their_way == 0) => {
                 *place = None;
                 self.free.push(slot.0);
+                if self.free.len() == self.pins.len() && self.pins.len() > ROOM_KEPT {
+                    // Nothing is pinned, so no place is known to anybody: what a burst needed is not kept.
+                    (self.pins, self.free) = (Vec::new(), Vec::new());
+                }
                 true
             }
             _ => false,

@@ -26,6 +26,8 @@ pub const RECORD_OVERHEAD_BYTES: usize = 192;
 
 /// Between two purges while reports are collected: what was in flight at the first may be queued again.
 const PURGE_EVERY: Duration = Duration::from_millis(50);
+/// With nothing on its way, room for so many parcels is kept.
+const ROOM_KEPT: usize = 1024;
 
 /// A parcel on its way.
 struct InFlight {
@@ -120,6 +122,7 @@ impl Producer {
             }
         }
         out.append(&mut self.ready);
+        self.ready.shrink_to(ROOM_KEPT);
     }
 
     /// Parcels that are not reported.
@@ -206,6 +209,9 @@ impl Producer {
         let unpinned = self.native.unpin(slot);
         debug_assert!(unpinned, "a parcel is through while librdkafka has records of it");
         self.parcels -= 1;
+        if self.parcels == 0 && self.in_flight.len() > ROOM_KEPT {
+            self.in_flight = Vec::new();
+        }
         self.pinned_bytes -= parcel.pinned_bytes;
         parcel.failed.sort_by_key(|(index, _)| *index);
         let acked = parcel.acked > 0;

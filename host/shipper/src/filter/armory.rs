@@ -102,6 +102,12 @@ impl Armory {
 }
 
 impl ArmedChain {
+    /// The chain of an entry without filters.
+    #[cfg(test)]
+    pub(crate) fn without_filters(entry: EntryPlan) -> Arc<ArmedChain> {
+        Arc::new(ArmedChain { entry: Arc::new(entry), stages: Vec::new() })
+    }
+
     /// Whether an instance at `place` of `self` may go on serving place `other_place` of `other`.
     pub(super) fn same_stage(&self, place: usize, other: &ArmedChain, other_place: usize) -> bool {
         self.stages[place].plan.same_as(&other.stages[other_place].plan) && self.entry.topics == other.entry.topics

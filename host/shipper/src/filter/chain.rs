@@ -109,6 +109,21 @@ impl Chain {
         self.origin.path = path;
     }
 
+    /// Numbers of the stages' next lines, when that is all that has to be kept of the chain: no filter has an instance of
+    /// its own, a state or a line.
+    pub fn numbers_at_rest(&self) -> Option<Box<[u64]>> {
+        let at_rest = self.is_idle() && self.oldest_held().is_none() && self.tick_due().is_none();
+        let plain = self.stages.iter().all(|stage| !stage.is_in_use() && stage.held.is_none());
+        (at_rest && plain).then(|| self.stages.iter().map(|stage| stage.next_seq).collect())
+    }
+
+    /// Goes on where a chain was at rest: right after `new`, with the same filters.
+    pub fn go_on_from(&mut self, numbers: &[u64]) {
+        for (stage, next_seq) in self.stages.iter_mut().zip(numbers) {
+            stage.next_seq = *next_seq;
+        }
+    }
+
     /// Whether all that was put in has been answered.
     pub fn is_idle(&self) -> bool {
         self.work.is_empty() && !self.unanswered

@@ -120,6 +120,30 @@ pub struct EntryPlan {
 }
 
 impl EntryPlan {
+    /// An ordinary entry without filters.
+    #[cfg(test)]
+    pub(crate) fn sample(topics: Vec<Arc<str>>) -> EntryPlan {
+        EntryPlan {
+            name: "entry".into(),
+            origin: Origin::CommandLine,
+            patterns: Arc::new(PathPatterns::new(&["/var/log/*".into()], &[]).expect("a good pattern")),
+            start: StartAt::Beginning,
+            framing: Arc::default(),
+            finish_after: Duration::from_secs(1),
+            close_idle: None,
+            ignore_older: None,
+            topics,
+            cluster: "default".into(),
+            filters: Vec::new(),
+            on_refused: OnRefused::Block,
+            dead_letter_topic: None,
+            format: Format::Raw,
+            partition: Partitioning::Stream,
+            key: None,
+            headers: Vec::new(),
+        }
+    }
+
     /// Whether both say the same, so that nothing of the entry's streams need change. Where an item stands in the array key
     /// says nothing.
     pub fn same_as(&self, other: &EntryPlan) -> bool {

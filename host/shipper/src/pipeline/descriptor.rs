@@ -62,8 +62,37 @@ impl Stream {
             return None;
         }
         self.pinned = pinned;
-        let bytes = self.size();
-        let unread = if pinned { bytes.saturating_sub(self.reader.position()) } else { 0 };
+        let size = self.size();
+        let bytes = self.reader.disk_bytes().unwrap_or(size);
+        let unread = if pinned { size.saturating_sub(self.reader.position()) } else { 0 };
         Some(ShardReport::Pinned { key: self.key.clone(), bytes, unread })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::opening::sample;
+    use super::*;
+    use std::sync::Arc;
+    use tailmill_tail::{Evidence, Reader};
+
+    #[test]
+    fn a_deleted_file_counts_with_the_blocks_that_it_takes_and_not_with_its_size() {
+        const SIZE: u64 = 64 << 20;
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("log");
+        let file = File::create(&path).expect("a file");
+        file.set_len(SIZE).expect("a hole");
+        let reader = Reader::new(File::open(&path).expect("a file"), 0, Evidence::default(), Arc::default());
+        let mut stream = sample(1, 1, &path, reader.expect("a reader"));
+        assert!(stream.say_pinned().is_none(), "it is there");
+        (stream.gone, stream.life) = (true, Life::Leaving);
+        let Some(ShardReport::Pinned { bytes, unread, .. }) = stream.say_pinned() else { panic!("no report") };
+        assert!(bytes < 1 << 20, "{bytes} bytes");
+        assert_eq!(unread, SIZE);
+        stream.at_end = true;
+        let read = stream.say_pinned();
+        assert!(matches!(read, Some(ShardReport::Pinned { unread: 0, .. })), "once more when it was read");
+        assert!(stream.say_pinned().is_none());
     }
 }

@@ -20,6 +20,7 @@ impl Stream {
                 None
             }
             Ok(Read::Working) => None,
+            Ok(Read::Waiting) => Some(Turn::Unpacking),
             Ok(Read::AtEnd { .. }) => {
                 self.note_packed_end(services);
                 self.life = Life::Finishing;

@@ -15,6 +15,9 @@ use std::time::Duration;
 /// How often counts are shown.
 pub(super) const PUBLISH_EVERY: Duration = Duration::from_millis(250);
 
+/// A compressed file that is not read for so long makes room for others.
+const UNPACKER_KEPT: Duration = Duration::from_secs(10);
+
 /// The same while every stream is asleep.
 const PUBLISH_IDLE_EVERY: Duration = Duration::from_secs(2);
 
@@ -26,6 +29,7 @@ impl Shard {
             self.take_snapshots();
             self.commit_marks(false);
             self.say_pinned();
+            self.pass_unpackers_on();
         }
         if now >= self.publish_at {
             self.publish_at = now + if self.streams.are_asleep() { PUBLISH_IDLE_EVERY } else { PUBLISH_EVERY };
@@ -60,7 +64,7 @@ impl Shard {
     pub(super) fn commit_marks(&mut self, all: bool) {
         let now_ms = self.services.now_ms();
         let mut records = Vec::new();
-        let streams = if all { self.streams.iter().map(|(ix, _)| ix).collect() } else { self.streams.awake() };
+        let streams = if all { self.streams.all() } else { self.streams.awake() };
         for ix in streams {
             let Some(stream) = self.streams.get_mut(ix) else { continue };
             if all || std::mem::take(&mut stream.dirty) {
@@ -81,6 +85,24 @@ impl Shard {
                 (self.links.report)(report);
             }
         }
+    }
+
+    /// A compressed file that was not read for a while (its topic is down, its writer pauses) does not keep its window while
+    /// others wait for theirs.
+    fn pass_unpackers_on(&mut self) {
+        if !self.schedule.has_unpack_queue() {
+            return;
+        }
+        let now = self.services.now;
+        let stands = |stream: &Stream| now.saturating_duration_since(stream.read_at) >= UNPACKER_KEPT;
+        let held = self.streams.iter().filter(|(_, stream)| stream.reader.is_unpacking() && stands(stream));
+        let held: Vec<StreamIx> = held.map(|(ix, _)| ix).collect();
+        for ix in held {
+            if let Some(stream) = self.streams.get_mut(ix) {
+                stream.reader.stop_unpacking();
+            }
+        }
+        self.schedule.feed_unpacking(self.services.pool.unpackers().room());
     }
 
     /// Shows the counts, with the gauges worked out now.
@@ -117,7 +139,7 @@ impl Shard {
             }
         }
         let room = STREAMS_LISTED_MAX.saturating_sub(streams.len());
-        streams.extend(self.streams.sleepers().take(room).map(Stream::show));
+        streams.extend(self.streams.show_sleepers().take(room));
         drowsy.into_iter().for_each(|ix| self.streams.put_to_sleep(ix));
         streams.sort_by_key(|shown| (urgency(&shown.state), std::cmp::Reverse(shown.size.saturating_sub(shown.mark))));
         streams.truncate(STREAMS_LISTED_MAX);
@@ -171,6 +193,7 @@ impl Shard {
             tracing::error!(%cluster, "the producer failed for good, a new one replays from the marks: {why}");
             self.services.producers.remove(&cluster);
             self.services.forget_parcels_of(&cluster);
+            // What is parked has nothing under way and nothing to go back to.
             let streams: Vec<StreamIx> = self
                 .streams
                 .iter()

@@ -17,6 +17,7 @@ mod events; // what filters said, to the log
 mod housekeeping; // marks to the store, counts to the board
 mod outgoing; // from an answer to parcels
 mod parcels; // which stream a report belongs to
+mod parked; // a stream that sleeps, in few bytes
 mod recovery; // records that Kafka refused
 mod schedule; // whose turn it is
 mod services; // what a shard lends its streams

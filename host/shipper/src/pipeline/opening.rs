@@ -10,7 +10,7 @@ use crate::filter::{ArmedChain, Chain, StreamFacts};
 use crate::observe::FileLedger;
 use std::collections::VecDeque;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use tailmill_tail::reader::ReadError;
@@ -20,7 +20,8 @@ use tailmill_tail::{Evidence, FileKey, Reader, StreamKey};
 struct Beginning {
     key: StreamKey,
     place: FileKey,
-    path: PathBuf,
+    path: Arc<Path>,
+    home: Arc<Path>,
     predecessor: Option<StreamKey>,
     armed: Arc<ArmedChain>,
     batch_lines_max: usize,
@@ -34,8 +35,8 @@ impl Shard {
         let record = record.unwrap_or_else(|| StreamRecord {
             entry: opened.key.entry.to_string(),
             file: opened.key.file,
-            path: opened.path.clone(),
-            home: opened.home.clone(),
+            path: opened.path.to_path_buf(),
+            home: opened.home.to_path_buf(),
             place: opened.place,
             evidence: Evidence::default(),
             resume: ResumePoint::Position { offset: opened.start },
@@ -65,6 +66,8 @@ impl Shard {
         let beginning = Beginning {
             key: opened.key,
             place: opened.place,
+            // What the store says: discovery has it from there.
+            home: if *opened.home == *record.home { opened.home } else { Arc::from(record.home.as_path()) },
             path: opened.path,
             predecessor: opened.predecessor,
             armed,
@@ -96,7 +99,7 @@ fn new_stream(ix: StreamIx, beginning: Beginning, record: StreamRecord, reader: 
         next_armed: None,
         place: beginning.place,
         path: beginning.path,
-        home: record.home,
+        home: beginning.home,
         reader,
         life: Life::Reading,
         rest: VecDeque::new(),
@@ -115,6 +118,7 @@ fn new_stream(ix: StreamIx, beginning: Beginning, record: StreamRecord, reader: 
         counts: FileLedger::default(),
         at_end: false,
         partial_bytes: 0,
+        read_at: Instant::now(),
         caught_up_at: Instant::now(),
         idle_since: None,
         close_at: None,
@@ -123,4 +127,30 @@ fn new_stream(ix: StreamIx, beginning: Beginning, record: StreamRecord, reader: 
         batch_lines: beginning.batch_lines_max,
         batch_lines_max: beginning.batch_lines_max,
     }
+}
+
+/// A stream without filters whose file is read by `reader`.
+#[cfg(test)]
+pub(super) fn sample(ix: StreamIx, file: u128, path: &Path, reader: Reader) -> Stream {
+    let armed = ArmedChain::without_filters(crate::model::EntryPlan::sample(vec!["topic".into()]));
+    let place = FileKey::of(&std::fs::metadata(path).expect("a file"));
+    let path: Arc<Path> = path.into();
+    let record = StreamRecord {
+        entry: "entry".into(),
+        file: tailmill_tail::FileId(file),
+        path: path.to_path_buf(),
+        home: path.to_path_buf(),
+        place,
+        evidence: reader.evidence(),
+        resume: ResumePoint::Position { offset: reader.position() },
+        partition: Some(("topic".into(), 3)),
+        finished: false,
+        size_seen: 0,
+        updated_ms: 0,
+        blocked: None,
+        step_over: Vec::new(),
+    };
+    let (key, home) = (record.key(), path.clone());
+    let beginning = Beginning { key, place, path, home, predecessor: None, armed, batch_lines_max: 4096 };
+    new_stream(ix, beginning, record, reader)
 }

@@ -6,6 +6,9 @@ use crate::model::EntryName;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// With nothing on its way, room for so many parcels is kept.
+const ROOM_KEPT: usize = 1024;
+
 /// What the shard remembers of a parcel that is on its way.
 #[derive(Clone, Debug)]
 pub(super) struct ParcelNote {
@@ -50,7 +53,11 @@ impl Parcels {
 
     /// Forgets a parcel whose report came.
     pub(super) fn take(&mut self, tag: u64) -> Option<ParcelNote> {
-        self.notes.remove(&tag)
+        let note = self.notes.remove(&tag);
+        if self.notes.is_empty() && self.notes.capacity() > ROOM_KEPT {
+            self.notes.shrink_to(ROOM_KEPT); // what a burst of thousands of files needed is not kept
+        }
+        note
     }
 
     /// Records on their way, of all streams.

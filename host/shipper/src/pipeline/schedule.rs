@@ -13,6 +13,8 @@ pub(super) struct Schedule {
     starved: Vec<StreamIx>,
     /// Those in `starved`.
     hungry: HashSet<StreamIx>,
+    /// Those that wait for leave to unpack, in the order in which they asked.
+    unpacking: VecDeque<StreamIx>,
 }
 
 impl Schedule {
@@ -41,6 +43,35 @@ impl Schedule {
         for stream in std::mem::take(&mut self.starved) {
             self.ready(stream);
         }
+    }
+
+    /// The stream waits for leave to unpack; one that does already keeps its place.
+    pub(super) fn wait_to_unpack(&mut self, stream: StreamIx) {
+        if !self.unpacking.contains(&stream) {
+            self.unpacking.push_back(stream);
+        }
+    }
+
+    /// It does not wait for that any more.
+    pub(super) fn leave_unpack_queue(&mut self, stream: StreamIx) {
+        self.unpacking.retain(|other| *other != stream);
+    }
+
+    /// Whether the stream may have one of `room` leaves: not as long as those before it want them all.
+    pub(super) fn may_unpack(&self, stream: StreamIx, room: usize) -> bool {
+        let place = self.unpacking.iter().position(|other| *other == stream);
+        place.unwrap_or(self.unpacking.len()) < room
+    }
+
+    /// There is room for so many: whoever waited longest is ready.
+    pub(super) fn feed_unpacking(&mut self, room: usize) {
+        let next: Vec<StreamIx> = self.unpacking.iter().take(room).copied().collect();
+        next.into_iter().for_each(|stream| self.ready(stream));
+    }
+
+    /// Whether anybody waits for leave to unpack.
+    pub(super) fn has_unpack_queue(&self) -> bool {
+        !self.unpacking.is_empty()
     }
 
     /// Moves the streams whose moment has come to the ready ones.
@@ -73,6 +104,7 @@ impl Schedule {
 
     /// The stream is gone.
     pub(super) fn forget(&mut self, stream: StreamIx) {
+        self.leave_unpack_queue(stream);
         if self.queued.remove(&stream) {
             self.ready.retain(|other| *other != stream);
         }
@@ -80,5 +112,56 @@ impl Schedule {
         if self.hungry.remove(&stream) {
             self.starved.retain(|other| *other != stream);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn two_thousand_busy_streams_get_their_turns_one_after_the_other() {
+        const STREAMS: u64 = 2_000;
+        let mut schedule = Schedule::default();
+        (0..STREAMS).for_each(|stream| schedule.ready(stream));
+        let now = Instant::now();
+        let mut turns = vec![0_u32; STREAMS as usize];
+        for turn in 0..10 * STREAMS {
+            schedule.ring(now + Duration::from_millis(turn));
+            let stream = schedule.next().expect("all have work");
+            turns[stream as usize] += 1;
+            // Each in its own way has more to do: at once, told of growth several times, after a report, after a time.
+            match stream % 4 {
+                0 => schedule.ready(stream),
+                1 => (0..3).for_each(|_| schedule.ready(stream)),
+                2 => {
+                    schedule.starved(stream);
+                    schedule.feed_starved();
+                }
+                _ => schedule.at(now, stream),
+            }
+            let (least, most) = (turns.iter().min().unwrap(), turns.iter().max().unwrap());
+            assert!(most - least <= 1, "stream {stream} had a turn more before all others had theirs");
+        }
+        assert_eq!(turns, vec![10; STREAMS as usize]);
+    }
+
+    #[test]
+    fn those_who_wait_to_unpack_go_in_the_order_in_which_they_asked() {
+        let mut schedule = Schedule::default();
+        [7, 8, 9, 7].into_iter().for_each(|stream| schedule.wait_to_unpack(stream));
+        let may = |schedule: &Schedule, room| [7, 8, 9, 1].map(|stream| schedule.may_unpack(stream, room));
+        assert_eq!(may(&schedule, 0), [false; 4]);
+        assert_eq!(may(&schedule, 1), [true, false, false, false]);
+        assert_eq!(may(&schedule, 3), [true, true, true, false]);
+        assert_eq!(may(&schedule, 4), [true; 4]);
+        schedule.feed_unpacking(2);
+        assert_eq!([schedule.next(), schedule.next(), schedule.next()], [Some(7), Some(8), None]);
+        schedule.leave_unpack_queue(7);
+        assert_eq!(may(&schedule, 1), [false, true, false, false]);
+        schedule.forget(8);
+        schedule.forget(9);
+        assert!(!schedule.has_unpack_queue() && schedule.may_unpack(1, 1));
     }
 }

@@ -11,7 +11,10 @@ use crate::observe::{EntryLedger, Part, ShardTotals};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use tailmill_tail::BufferPool;
+use tailmill_tail::{BufferPool, Unpackers};
+
+/// Zstd files that a shard unpacks at once: each holds a window of 1 to 8 MiB as a rule, of 128 MiB at most.
+const UNPACKERS_MAX: usize = 4;
 
 /// A cluster and what is known of its topics.
 #[derive(Clone)]
@@ -73,7 +76,7 @@ impl Services {
         let spare = (settings.inflight_bytes_max / settings.batch_bytes.max(1)).clamp(4, 256);
         Services {
             now: Instant::now(),
-            pool: BufferPool::new(settings.batch_bytes, spare),
+            pool: BufferPool::new(settings.batch_bytes, spare).with_unpackers(Unpackers::new(UNPACKERS_MAX)),
             budget: Budget::new(settings.inflight_bytes_max, settings.inflight_topic_bytes_max),
             parcels: Parcels::default(),
             shared: SharedInstances::default(),

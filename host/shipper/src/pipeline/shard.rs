@@ -27,6 +27,9 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 /// The longest wait for delivery reports: commands are looked at in between.
 const POLL_MAX: Duration = Duration::from_millis(5);
 
+/// Room for so many delivery reports is kept.
+const CAME_KEPT: usize = 1024;
+
 /// What connects a shard with the rest.
 pub struct ShardLinks {
     /// From the conductor.
@@ -125,7 +128,7 @@ impl Shard {
             ShardCommand::Grew(key) => self.with(&key, |stream| stream.at_end = false),
             ShardCommand::Moved { key, to } => self.with(&key, |stream| {
                 stream.chain.set_path(to.as_os_str().as_bytes().into());
-                stream.path = to;
+                stream.path = to.into();
                 stream.dirty = true;
             }),
             ShardCommand::Shrank(key) => self.with(&key, |stream| stream.shrank = stream.reader.position() == 0),
@@ -150,8 +153,7 @@ impl Shard {
             ShardCommand::Stop { deadline } => {
                 self.stopping = Some(deadline);
                 // Whatever was between read and deliver goes on to its end.
-                let all: Vec<StreamIx> = self.streams.iter().map(|(ix, _)| ix).collect();
-                all.into_iter().for_each(|ix| self.schedule.ready(ix));
+                self.streams.all().into_iter().for_each(|ix| self.schedule.ready(ix));
             }
         }
     }
@@ -166,9 +168,11 @@ impl Shard {
     }
 
     fn replan(&mut self, entry: &EntryName, armed: &Arc<ArmedChain>) {
-        for (ix, stream) in self.streams.iter_mut().filter(|(_, stream)| stream.entry() == entry) {
-            stream.next_armed = Some(armed.clone());
-            self.schedule.ready(ix);
+        for ix in self.streams.of_entry(entry) {
+            if let Some(stream) = self.streams.get_mut(ix) {
+                stream.next_armed = Some(armed.clone());
+                self.schedule.ready(ix);
+            }
         }
     }
 
@@ -178,18 +182,25 @@ impl Shard {
         self.publish_at = self.publish_at.min(self.services.now + PUBLISH_EVERY);
         let may_read = self.stopping.is_none() && !self.must_wait(ix);
         let until = Instant::now() + self.services.settings.turn;
+        let unpackers = self.services.pool.unpackers();
+        unpackers.let_in(self.schedule.may_unpack(ix, unpackers.room()));
         let Some(stream) = self.streams.get_mut(ix) else {
             return;
         };
-        match stream.turn(&mut self.services, until, may_read) {
+        let turn = stream.turn(&mut self.services, until, may_read);
+        match turn {
             Turn::Again => self.schedule.ready(ix),
             Turn::Idle => {}
             Turn::Starved => self.schedule.starved(ix),
+            Turn::Unpacking => self.schedule.wait_to_unpack(ix),
             Turn::Until(moment) => self.schedule.at(moment, ix),
             Turn::Truncated => {
                 stream.life = Life::Truncated;
                 self.schedule.ready(ix);
             }
+        }
+        if turn != Turn::Unpacking {
+            self.schedule.leave_unpack_queue(ix);
         }
         for (moment, ix) in self.services.wakes.drain(..) {
             self.schedule.at(moment, ix);
@@ -199,6 +210,7 @@ impl Shard {
         }
         self.end_if_due(ix);
         self.wake_successors(ix);
+        self.schedule.feed_unpacking(self.services.pool.unpackers().room());
     }
 
     /// Whether the file that had this path before still has something to say first.
@@ -266,6 +278,7 @@ impl Shard {
         for report in came.drain(..) {
             self.settle(report);
         }
+        came.shrink_to(CAME_KEPT);
         self.came = came;
     }
 

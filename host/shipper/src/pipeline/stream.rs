@@ -9,7 +9,7 @@ use crate::model::{EntryName, LineCount};
 use crate::observe::{FileLedger, StreamSnapshot, StreamState};
 use std::collections::{BTreeSet, VecDeque};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use tailmill_tail::{Batch, Evidence, FileKey, FileOffset, KnownFile, Reader, StreamKey};
@@ -55,8 +55,8 @@ pub(super) struct Stream {
     /// Taken over at the next batch boundary.
     pub next_armed: Option<Arc<ArmedChain>>,
     pub place: FileKey,
-    pub path: PathBuf,
-    pub home: PathBuf,
+    pub path: Arc<Path>,
+    pub home: Arc<Path>,
     pub reader: Reader,
     pub chain: Chain,
     pub progress: Progress,
@@ -91,6 +91,8 @@ pub(super) struct Stream {
     pub at_end: bool,
     /// Bytes of an unfinished last line.
     pub partial_bytes: u64,
+    /// When bytes were read last.
+    pub read_at: Instant,
     /// Last moment at which all there was had been delivered.
     pub caught_up_at: Instant,
     /// Since when the file, read to its end, has shown nothing new.
@@ -195,8 +197,8 @@ impl Stream {
         StreamRecord {
             entry: self.key.entry.to_string(),
             file: self.key.file,
-            path: self.path.clone(),
-            home: self.home.clone(),
+            path: self.path.to_path_buf(),
+            home: self.home.to_path_buf(),
             place: self.place,
             evidence,
             resume,

@@ -2,22 +2,40 @@
 //! while reports for it may come, because numbers only rise.
 //!
 //! Most streams of a big machine have nothing to do for hours. They are asleep: whatever is done to all streams every
-//! now and then (marks, snapshots, gauges) is done to those that are awake. A stream wakes when it gets a turn.
+//! now and then (marks, snapshots, gauges) is done to those that are awake. A stream wakes when it gets a turn. One whose
+//! file is closed, too, is parked in few bytes while it sleeps, and made whole when anybody wants to change it.
 
+use super::parked::Parked;
 use super::stream::Stream;
 use crate::model::EntryName;
+use crate::observe::StreamSnapshot;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tailmill_tail::StreamKey;
 
 /// A stream's number on its shard.
 pub(super) type StreamIx = u64;
 
+/// Boxed: nodes of a tree are half empty.
+enum Slot {
+    Whole(Box<Stream>),
+    /// Invariant: asleep.
+    Parked(Box<Parked>),
+}
+
+impl Slot {
+    fn entry(&self) -> &EntryName {
+        match self {
+            Slot::Whole(stream) => stream.entry(),
+            Slot::Parked(parked) => parked.entry(),
+        }
+    }
+}
+
 /// All streams of a shard.
 #[derive(Default)]
 pub(super) struct Streams {
     next: StreamIx,
-    /// Boxed: nodes of a tree are half empty.
-    slots: BTreeMap<StreamIx, Box<Stream>>,
+    slots: BTreeMap<StreamIx, Slot>,
     by_key: HashMap<StreamKey, StreamIx>,
     /// Those that wait for the stream of this name to say its last line, and some that did.
     successors: HashMap<StreamKey, Vec<StreamIx>>,
@@ -35,7 +53,7 @@ impl Streams {
         if let Some(predecessor) = &stream.predecessor {
             self.successors.entry(predecessor.clone()).or_default().push(self.next);
         }
-        self.slots.insert(self.next, Box::new(stream));
+        self.slots.insert(self.next, Slot::Whole(Box::new(stream)));
         self.awake.insert(self.next);
         self.next
     }
@@ -44,20 +62,34 @@ impl Streams {
     pub(super) fn remove(&mut self, ix: StreamIx) -> Option<Stream> {
         self.wake(ix);
         self.awake.remove(&ix);
-        let stream = self.slots.remove(&ix)?;
+        let stream = match self.slots.remove(&ix)? {
+            Slot::Whole(stream) => *stream,
+            Slot::Parked(parked) => parked.wake(ix),
+        };
         self.by_key.remove(&stream.key);
         self.successors.remove(&stream.key);
-        Some(*stream)
+        Some(stream)
     }
 
-    /// By number.
+    /// By number. One that was parked is whole again; give it a turn, so that it can be parked once more.
     pub(super) fn get_mut(&mut self, ix: StreamIx) -> Option<&mut Stream> {
-        self.slots.get_mut(&ix).map(Box::as_mut)
+        let slot = self.slots.get_mut(&ix)?;
+        if let Slot::Parked(_) = slot {
+            let Some(Slot::Parked(parked)) = self.slots.remove(&ix) else { return None };
+            self.slots.insert(ix, Slot::Whole(Box::new(parked.wake(ix))));
+        }
+        match self.slots.get_mut(&ix)? {
+            Slot::Whole(stream) => Some(stream),
+            Slot::Parked(_) => None,
+        }
     }
 
-    /// By number.
+    /// By number; none that is parked: it has nothing to say.
     pub(super) fn get(&self, ix: StreamIx) -> Option<&Stream> {
-        self.slots.get(&ix).map(Box::as_ref)
+        match self.slots.get(&ix)? {
+            Slot::Whole(stream) => Some(stream),
+            Slot::Parked(_) => None,
+        }
     }
 
     /// By name.
@@ -71,14 +103,22 @@ impl Streams {
         self.successors.get(key).into_iter().flatten().copied().filter(waits).collect()
     }
 
-    /// All of them.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (StreamIx, &mut Stream)> {
-        self.slots.iter_mut().map(|(ix, stream)| (*ix, stream.as_mut()))
+    /// All but those that are parked.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (StreamIx, &Stream)> {
+        self.slots.iter().filter_map(|(ix, slot)| match slot {
+            Slot::Whole(stream) => Some((*ix, stream.as_ref())),
+            Slot::Parked(_) => None,
+        })
     }
 
-    /// All of them.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (StreamIx, &Stream)> {
-        self.slots.iter().map(|(ix, stream)| (*ix, stream.as_ref()))
+    /// The numbers of all.
+    pub(super) fn all(&self) -> Vec<StreamIx> {
+        self.slots.keys().copied().collect()
+    }
+
+    /// The numbers of all streams of an entry.
+    pub(super) fn of_entry(&self, entry: &EntryName) -> Vec<StreamIx> {
+        self.slots.iter().filter(|(_, slot)| slot.entry() == entry).map(|(ix, _)| *ix).collect()
     }
 
     /// The numbers of those that are awake.
@@ -91,9 +131,12 @@ impl Streams {
         self.awake.is_empty()
     }
 
-    /// Those that are asleep.
-    pub(super) fn sleepers(&self) -> impl Iterator<Item = &Stream> {
-        self.iter().filter(|(ix, _)| !self.awake.contains(ix)).map(|(_, stream)| stream)
+    /// What a person sees of those that are asleep.
+    pub(super) fn show_sleepers(&self) -> impl Iterator<Item = StreamSnapshot> {
+        self.slots.iter().filter(|(ix, _)| !self.awake.contains(ix)).map(|(_, slot)| match slot {
+            Slot::Whole(stream) => stream.show(),
+            Slot::Parked(parked) => parked.show(),
+        })
     }
 
     /// How many streams of each entry are asleep.
@@ -103,20 +146,24 @@ impl Streams {
 
     /// Something happens to a stream.
     pub(super) fn wake(&mut self, ix: StreamIx) {
-        let Some(stream) = self.slots.get(&ix).filter(|_| self.awake.insert(ix)) else { return };
-        if let Some(count) = self.asleep.get_mut(stream.entry()) {
+        let Some(slot) = self.slots.get(&ix).filter(|_| self.awake.insert(ix)) else { return };
+        if let Some(count) = self.asleep.get_mut(slot.entry()) {
             *count -= 1;
             if *count == 0 {
-                self.asleep.remove(stream.entry());
+                self.asleep.remove(slot.entry());
             }
         }
     }
 
     /// Nothing is to be done for a stream until it gets a turn again.
     pub(super) fn put_to_sleep(&mut self, ix: StreamIx) {
-        if let Some(stream) = self.slots.get_mut(&ix).filter(|_| self.awake.remove(&ix)) {
+        let Some(slot) = self.slots.get_mut(&ix).filter(|_| self.awake.remove(&ix)) else { return };
+        *self.asleep.entry(slot.entry().clone()).or_default() += 1;
+        if let Slot::Whole(stream) = slot {
             stream.unsent.shrink_to_fit();
-            *self.asleep.entry(stream.entry().clone()).or_default() += 1;
+            if let Some(parked) = Parked::of(stream) {
+                *slot = Slot::Parked(Box::new(parked));
+            }
         }
     }
 }

@@ -26,6 +26,8 @@ pub(super) enum Turn {
     Idle,
     /// No room in the budget: until something is settled.
     Starved,
+    /// Enough compressed files are being unpacked: until it is this one's turn.
+    Unpacking,
     /// Until this moment, or until something happens.
     Until(Instant),
     /// The reader failed for good, or the file was truncated: this generation is over.
@@ -170,7 +172,12 @@ impl Stream {
             }
             Ok(Read::Working) => {
                 self.at_end = false;
+                self.read_at = services.now;
                 None
+            }
+            Ok(Read::Waiting) => {
+                self.at_end = false;
+                Some(Turn::Unpacking)
             }
             Ok(Read::AtEnd { partial_bytes }) => {
                 self.at_end = true;
@@ -194,6 +201,7 @@ impl Stream {
     pub(super) fn offer(&mut self, batch: tailmill_tail::Batch, services: &mut Services) {
         account::read(self, &batch, services);
         self.progress.note_boundary(batch.evidence);
+        self.read_at = services.now;
         self.at_end = false;
         self.partial_bytes = 0;
         self.quiet_since = None;

@@ -256,7 +256,8 @@ impl Entry {
                 held.of = self.suspects(&held.candidate.path, &held.file, &shown, allow).unwrap_or_default();
             }
             let alive = |id: &&FileId| self.streams.get(id).is_some_and(|stream| stream.state != State::Dropped);
-            let streams: Vec<_> = held.of.iter().filter(alive).filter_map(|id| self.streams.get(id)).collect();
+            let streams: Vec<&Stream> =
+                held.of.iter().filter(alive).filter_map(|id| self.streams.get(id).map(|one| &**one)).collect();
             // One that was truncated or leaves ends by itself, and then it is known how much of it was read.
             let path = without_packing(&held.candidate.path);
             let ending = |stream: &&Stream| stream.shrank || stream.state != State::InPlace;
@@ -284,14 +285,14 @@ impl Entry {
             let Ok(file) = opener.allow.open(&stream.path) else { continue };
             let here = file.metadata().is_ok_and(|metadata| Shown::of(&metadata).place == stream.place);
             let Some(beginning) = beginning_of(&file, None).ok().filter(|_| here) else { continue };
-            if !beginning.starts_with(&stream.beginning) {
+            if !beginning.starts_with(&stream.beginning[..]) {
                 // It was truncated, and what stood there before is what counts.
                 stream.was_replaced();
                 opener.events.push(FileEvent::Shrank(key));
             } else {
                 self.beginnings.remove(id, &stream.beginning);
                 self.beginnings.insert(id, &beginning);
-                stream.beginning = beginning;
+                stream.beginning = beginning.into_boxed_slice();
             }
         }
     }
@@ -308,7 +309,8 @@ fn may_be_copy(file: &File, shown: &Shown, stream: &Stream, allow: &AllowPaths) 
     let Ok(original) = allow.open(&stream.path) else { return Ok(true) };
     let there = Shown::of(&original.metadata()?);
     let mut beginning = vec![0; stream.beginning.len()];
-    if there.place != stream.place || !read_full(&original, &mut beginning, 0)? || beginning != stream.beginning {
+    if there.place != stream.place || !read_full(&original, &mut beginning, 0)? || beginning[..] != stream.beginning[..]
+    {
         return Ok(true); // replaced or truncated meanwhile: what it was is what counts
     }
     let bytes = shown.size.min(there.size).min(GLANCE_BYTES as u64) as usize; // at most 64 KiB

@@ -19,6 +19,7 @@ use super::copies::{Beginnings, Held, Probe};
 use super::hunt::Hunt;
 use super::known::KnownFiles;
 use super::missed::Departure;
+use super::paths_index::PathsIndex;
 use super::stream::{Candidate, State, Stream};
 use super::walk::{Look, Shown, find_place, is_link, look};
 use super::{FileEvent, KnownFile, StartAt, StreamKey, WatchSpec};
@@ -37,10 +38,10 @@ pub(super) struct Entry {
     pub(super) listed: bool,
     /// Whether everything of the first listing was opened, and this was said.
     pub(super) first_scan_over: bool,
-    pub(super) streams: HashMap<FileId, Stream>,
+    /// Boxed: a table has many empty places.
+    pub(super) streams: HashMap<FileId, Box<Stream>>,
     by_place: HashMap<FileKey, FileId>,
-    by_path: HashMap<Arc<Path>, Vec<FileId>>,
-    by_seat: HashMap<Arc<Path>, Vec<FileId>>,
+    paths: PathsIndex,
     pub(super) known: KnownFiles,
     /// Places without a stream, to be opened.
     pub(super) backlog: VecDeque<Candidate>,
@@ -81,8 +82,7 @@ impl Entry {
             first_scan_over: false,
             streams: HashMap::new(),
             by_place: HashMap::new(),
-            by_path: HashMap::new(),
-            by_seat: HashMap::new(),
+            paths: PathsIndex::default(),
             known,
             backlog: VecDeque::new(),
             hunts: VecDeque::new(),
@@ -111,31 +111,42 @@ impl Entry {
 
     /// Whether a look at `path` can tell anything.
     pub(super) fn cares_for(&self, path: &Path) -> bool {
-        self.by_path.contains_key(path) || (self.wanted && self.spec.patterns.matches(path))
+        self.is_at(path) || (self.wanted && self.spec.patterns.matches(path))
+    }
+
+    /// Streams that lie at this path, as far as anybody knows.
+    fn lying_at(&self, path: &Path) -> impl Iterator<Item = FileId> {
+        let lies = move |id: &FileId| self.streams.get(id).is_some_and(|stream| &*stream.path == path);
+        self.paths.at(path).iter().copied().filter(lies)
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        self.lying_at(path).next().is_some()
     }
 
     pub(super) fn insert(&mut self, id: FileId, stream: Stream) {
         self.by_place.insert(stream.place, id);
-        self.by_path.entry(stream.path.clone()).or_default().push(id);
-        self.by_seat.entry(stream.seat.clone()).or_default().push(id);
+        self.paths.insert(&stream.path, id);
+        self.paths.insert(&stream.seat, id);
         self.beginnings.insert(id, &stream.beginning);
-        self.streams.insert(id, stream);
+        self.streams.insert(id, Box::new(stream));
     }
 
-    pub(super) fn remove(&mut self, id: FileId) -> Option<Stream> {
+    pub(super) fn remove(&mut self, id: FileId) -> Option<Box<Stream>> {
         let stream = self.streams.remove(&id)?;
         if self.by_place.get(&stream.place) == Some(&id) {
             self.by_place.remove(&stream.place);
         }
-        forget(&mut self.by_path, id, &stream.path);
-        forget(&mut self.by_seat, id, &stream.seat);
+        self.paths.remove(&stream.path, id);
+        self.paths.remove(&stream.seat, id);
         self.beginnings.remove(id, &stream.beginning);
         Some(stream)
     }
 
     /// Streams that belong at this path.
     pub(super) fn at_seat(&self, path: &Path) -> Vec<FileId> {
-        self.by_seat.get(path).cloned().unwrap_or_default()
+        let belongs = |id: &FileId| self.streams.get(id).is_some_and(|stream| &*stream.seat == path);
+        self.paths.at(path).iter().copied().filter(belongs).collect()
     }
 
     /// Whether a new file in this place is taken care of already.
@@ -171,8 +182,7 @@ impl Entry {
 
     /// The stream whose line goes before the first one of a new file at `path`: the last that left this path.
     pub(super) fn predecessor(&self, path: &Path) -> Option<StreamKey> {
-        let here = [&self.by_seat, &self.by_path].into_iter().filter_map(|index| index.get(path)).flatten();
-        let streams = here.filter_map(|id| Some((*id, self.streams.get(id)?)));
+        let streams = self.paths.at(path).iter().filter_map(|id| Some((*id, self.streams.get(id)?)));
         let leaving = streams.filter(|(_, stream)| matches!(stream.state, State::Leaving { .. }));
         let (last, _) = leaving.max_by_key(|(_, stream)| stream.left)?;
         Some(self.key(last))
@@ -202,7 +212,7 @@ impl Entry {
         // What follows for files that are read must not come from a look of long ago.
         for (path, shown) in &mut looks {
             let read = matches!(shown, Look::File(shown) if self.has_place(&shown.place));
-            if read || self.by_path.contains_key(path.as_path()) {
+            if read || self.is_at(path) {
                 *shown = look(path);
             }
         }
@@ -274,9 +284,9 @@ impl Entry {
                 self.streams.iter().filter(|(_, stream)| stream.round < self.listing_from).map(|(id, _)| *id).collect()
             }
             false => {
-                let by_path = looks.keys().filter_map(|path| self.by_path.get(path.as_path())).flatten();
-                let by_place = shown_at.keys().filter_map(|place| self.by_place.get(place));
-                by_path.chain(by_place).copied().collect::<BTreeSet<_>>().into_iter().collect()
+                let by_path = looks.keys().flat_map(|path| self.lying_at(path));
+                let by_place = shown_at.keys().filter_map(|place| self.by_place.get(place).copied());
+                by_path.chain(by_place).collect::<BTreeSet<_>>().into_iter().collect()
             }
         };
         let mut said: Vec<(Arc<Path>, Vec<FileEvent>)> = Vec::new();
@@ -370,12 +380,14 @@ impl Entry {
             return;
         };
         if path != *stream.path {
-            let path: Arc<Path> = Arc::from(path);
-            let before = std::mem::replace(&mut stream.path, path.clone());
             stream.link = is_link(&path);
+            let path = if path == *stream.seat { stream.seat.clone() } else { Arc::from(path) };
+            let before = std::mem::replace(&mut stream.path, path.clone());
             events.push(FileEvent::Moved { key: key.clone(), to: path.to_path_buf() });
-            forget(&mut self.by_path, id, &before);
-            self.by_path.entry(path).or_default().push(id);
+            if before != stream.seat {
+                self.paths.remove(&before, id);
+            }
+            self.paths.insert(&path, id);
         }
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let in_place = stream.path == stream.seat;
@@ -464,14 +476,4 @@ impl Entry {
 pub(super) fn now_ns() -> i128 {
     let age = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i128::try_from(age.as_nanos()).unwrap_or(i128::MAX)
-}
-
-/// Takes a stream out of an index.
-fn forget(index: &mut HashMap<Arc<Path>, Vec<FileId>>, id: FileId, path: &Arc<Path>) {
-    if let Some(ids) = index.get_mut(path) {
-        ids.retain(|other| *other != id);
-        if ids.is_empty() {
-            index.remove(path);
-        }
-    }
 }

@@ -19,6 +19,7 @@ mod hunt; // the search for the file behind a mark
 mod known; // files from before, found again by place and content
 mod missed; // generations that came and went between two looks
 mod open; // from a place without a stream to an opened file
+mod paths_index; // which streams lie at a path
 mod pinned; // deleted files that are still unread
 mod problems; // paths that cannot be read
 mod scan; // all paths, in portions
@@ -27,7 +28,7 @@ mod walk; // what paths show now
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,9 +125,10 @@ pub struct OpenedFile {
     /// Where it lies on the disk.
     pub place: FileKey,
     /// Where it is now.
-    pub path: PathBuf,
-    /// Where it was when it was first seen: decides shard and partition, survives rotation.
-    pub home: PathBuf,
+    pub path: Arc<Path>,
+    /// Where it was when it was first seen: decides shard and partition, survives rotation. The same `Arc` as `path`
+    /// where they are equal.
+    pub home: Arc<Path>,
     /// Open for reading.
     pub file: File,
     /// Some: an archive of a file that was read before it was compressed. The evidence in `known` says so (`packed_bytes`):

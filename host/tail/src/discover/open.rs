@@ -1,6 +1,6 @@
 //! From a place without a stream to an opened file: is it known, is it a copy, is it new?
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,6 +58,9 @@ impl Entry {
             }
         }
         waiting.into_iter().rev().for_each(|candidate| self.backlog.push_front(candidate));
+        if self.backlog.is_empty() {
+            self.backlog = VecDeque::new(); // what a burst of thousands of files needed is not kept
+        }
         if self.listed && !self.first_scan_over && !self.is_first_listing_open() {
             self.first_scan_over = true;
             opener.events.push(FileEvent::FirstScan(self.spec.entry.clone()));
@@ -103,8 +106,8 @@ impl Entry {
         let id = known.key.file;
         let (beginning, size_max) = match self.streams.get_mut(&id) {
             // Not seen to shrink: nobody knows how long it was when it was truncated.
-            Some(stream) if !stream.shrank => (std::mem::take(&mut stream.beginning), known.offset),
-            Some(stream) => (std::mem::take(&mut stream.beginning), stream.size_max),
+            Some(stream) if !stream.shrank => (std::mem::take(&mut stream.beginning).into_vec(), known.offset),
+            Some(stream) => (std::mem::take(&mut stream.beginning).into_vec(), stream.size_max),
             None => (Vec::new(), known.offset),
         };
         self.beginnings.remove(id, &beginning);
@@ -390,14 +393,19 @@ impl Entry {
             opener.events.push(FileEvent::Notice(notice));
         }
         self.departures += u64::from(leaving);
+        let home_is_seat = home == seat;
+        let seat: Arc<Path> = Arc::from(seat);
+        let path = if leaving { Arc::from(candidate.path.as_path()) } else { seat.clone() };
+        let home = if home_is_seat { seat.clone() } else { Arc::from(home) };
+        let beginning = beginning_of(&file, candidate.packing).unwrap_or_default();
         let stream = Stream {
             place: shown.place,
-            path: Arc::from(candidate.path.as_path()),
-            seat: Arc::from(seat),
+            path: path.clone(),
+            seat,
             seen: (shown.size, shown.modified_ns),
             seen_ns: self.looked_ns,
             // What cannot be read now is not compared with copies: then they are read.
-            beginning: beginning_of(&file, candidate.packing).unwrap_or_default(),
+            beginning: beginning.into_boxed_slice(),
             shrank: false,
             size_max: shown.size,
             size_max_before: shown.size,
@@ -411,7 +419,7 @@ impl Entry {
         opener.events.push(FileEvent::Opened(Box::new(OpenedFile {
             key: self.key(id),
             place: shown.place,
-            path: candidate.path.clone(),
+            path,
             home,
             file,
             packing: candidate.packing,

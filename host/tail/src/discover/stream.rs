@@ -15,14 +15,14 @@ pub(super) struct Stream {
     pub(super) place: FileKey,
     /// Where it is now, or was seen last.
     pub(super) path: Arc<Path>,
-    /// Where it is in place: shown anywhere else, it is leaving.
+    /// Where it is in place: shown anywhere else, it is leaving. The same `Arc` as `path` where they are equal.
     pub(super) seat: Arc<Path>,
     /// Size and time of change when it was last looked at.
     pub(super) seen: (u64, i128),
     /// When it was last seen in its place: nanoseconds since the Unix epoch.
     pub(super) seen_ns: i128,
     /// The first bytes that were seen of it.
-    pub(super) beginning: Vec<u8>,
+    pub(super) beginning: Box<[u8]>,
     /// It became shorter: its shard will say whether what was read of it is gone. What it was before is kept.
     pub(super) shrank: bool,
     /// The largest size that was seen before it shrank.

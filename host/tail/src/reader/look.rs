@@ -50,6 +50,9 @@ impl Reader {
     ) -> Result<Read, ReadError> {
         let mut source = self.source.take().ok_or(ReadError::Closed)?;
         let found = self.look_in(&mut source, limits, pool, behind, due_at);
+        if let Source::Packed(unpacker) = &mut source {
+            unpacker.settle_leave();
+        }
         if let (Source::Packed(unpacker), Ok(Read::AtEnd { partial_bytes })) = (&source, &found)
             && matches!(self.ground, Ground::Live(_))
         {
@@ -83,6 +86,9 @@ impl Reader {
                 }
             }
             Source::Packed(unpacker) => {
+                if !unpacker.is_admitted(pool.unpackers()) {
+                    return Ok(Read::Waiting);
+                }
                 if let Some(instead) = self.lost_packed_ground(unpacker, behind)? {
                     return Ok(instead);
                 }

@@ -19,6 +19,7 @@
 mod goes_on; // a record that goes on in the next file
 mod look; // one look: compare, read, split, hand out
 mod overlong; // lines far longer than their limit
+mod parked; // a closed reader in few bytes
 mod pending; // what is left of a buffer
 mod source; // a file as it is, or the content of a compressed one
 
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use self::goes_on::{Continuation, Part};
+pub use self::parked::ParkedReader;
 use self::pending::Pending;
 use self::source::Source;
 use crate::batch::{Batch, BufferPool, FileOffset};
@@ -65,6 +67,9 @@ pub enum Read {
     /// In the middle of a line that is far longer than its limit: a good part of it was looked at, and there is more.
     /// Call again, perhaps after the turn of others.
     Working,
+    /// So many compressed files are being unpacked that this one has to wait: call again when there is room
+    /// ([`Unpackers`](crate::Unpackers)).
+    Waiting,
     /// Nothing can be shipped now: at the end of the file, behind which a line (or a join) may have begun.
     AtEnd {
         /// Bytes behind the position that wait for their newline (or for the rest of their join).
@@ -176,26 +181,7 @@ impl Reader {
     /// is `Read::Truncated`). A file begun far in without evidence (at its end) is not read up to there: its running
     /// hash begins at that place.
     pub fn new(file: File, from: FileOffset, evidence: Evidence, framing: Arc<Framing>) -> Result<Reader, ReadError> {
-        let mut reader = Reader {
-            source: None,
-            terminator: Terminator::of(&framing),
-            framing,
-            decoder: None,
-            head_seen: false,
-            next_line: (from == 0).then_some(1),
-            packed: evidence.packed_bytes,
-            plain: false,
-            passing: None,
-            problem: None,
-            told_problem: false,
-            position: from,
-            ground: Ground::Parked(evidence),
-            pending: None,
-            overlong: None,
-            overlong_head: Vec::new(),
-            waiting: None,
-            lines_hint: 0,
-        };
+        let mut reader = Reader::closed_at(from, evidence, framing);
         reader.reopen(file)?;
         Ok(reader)
     }
@@ -250,6 +236,14 @@ impl Reader {
         }
     }
 
+    /// What the file takes on the disk now: allocated blocks, in bytes. A sparse file takes less than its size.
+    pub fn disk_bytes(&self) -> io::Result<u64> {
+        match &self.source {
+            Some(source) => source.disk_bytes(),
+            None => Err(io::Error::other("the file is closed")),
+        }
+    }
+
     /// What is wrong with a compressed file: asked for at its end, told once.
     pub fn take_problem(&mut self) -> Option<PackedProblem> {
         self.problem.take()
@@ -290,6 +284,20 @@ impl Reader {
             }
             (Some(Source::Packed(unpacker)), _) => unpacker.packed_at(),
             _ => self.position,
+        }
+    }
+
+    /// Whether it has leave to unpack, which others may wait for.
+    pub fn is_unpacking(&self) -> bool {
+        matches!(&self.source, Some(Source::Packed(unpacker)) if unpacker.has_leave())
+    }
+
+    /// Gives that back, and the memory with it: the content will be unpacked from its beginning again.
+    pub fn stop_unpacking(&mut self) {
+        self.forget_what_was_seen();
+        self.ground = Ground::Parked(self.evidence());
+        if let Some(Source::Packed(unpacker)) = &mut self.source {
+            unpacker.let_go();
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
 use rustix::buffer::spare_capacity;
 
@@ -17,6 +18,9 @@ use crate::unpack::Unpacker;
 const PASS_TURN_BYTES: u64 = 8 * 1024 * 1024;
 /// Bytes of it at once.
 const PASS_BYTES: usize = 64 * 1024;
+
+/// What st_blocks counts in, whatever the file system's own blocks are.
+const BLOCK_BYTES: u64 = 512;
 
 /// Where the bytes come from.
 #[derive(Debug)]
@@ -58,6 +62,15 @@ impl Source {
                 Ok(true)
             }
         }
+    }
+
+    /// Allocated blocks of the file, in bytes.
+    pub(super) fn disk_bytes(&self) -> io::Result<u64> {
+        let metadata = match self {
+            Source::Plain(file) => file.metadata()?,
+            Source::Packed(unpacker) => unpacker.metadata()?,
+        };
+        Ok(metadata.blocks() * BLOCK_BYTES) // blocks of a file of at most 2^63 bytes
     }
 
     /// Size of the file on the disk.

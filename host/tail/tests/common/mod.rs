@@ -338,7 +338,7 @@ impl Bench {
                 self.batches.push(batch);
                 true
             }
-            Read::Working => true,
+            Read::Working | Read::Waiting => true,
             Read::AtEnd { partial_bytes } => {
                 self.at_end_partial_bytes = partial_bytes;
                 let seen = self.reader.position() + partial_bytes;

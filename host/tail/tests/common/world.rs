@@ -184,7 +184,7 @@ impl World {
                 let compressed = self.specs.iter().any(|spec| spec.compressed);
                 let framing = Arc::new(Framing { compressed, ..Framing::default() });
                 let reader = Reader::new(file, from, evidence, framing).unwrap();
-                let path = opened.path.clone();
+                let path = opened.path.to_path_buf();
                 let lines = self.streams.remove(&opened.key).map(|stream| stream.lines).unwrap_or_default();
                 let run = self.runs.len();
                 self.runs.push(vec![]);
@@ -303,7 +303,7 @@ impl World {
                 Read::Batch(batch) => {
                     stream.lines.extend((0..batch.len()).map(|i| String::from_utf8_lossy(batch.line(i)).into_owned()))
                 }
-                Read::Working => {}
+                Read::Working | Read::Waiting => {}
                 Read::AtEnd { .. } => break false,
                 Read::Truncated { .. } => break true,
             }
@@ -352,7 +352,7 @@ impl World {
             evidence: reader.evidence(),
             offset: reader.position(),
             path: stream.path.clone(),
-            home: stream.opened.home.clone(),
+            home: stream.opened.home.to_path_buf(),
             finished,
             size_seen: reader.size().unwrap_or(0),
             updated_ms: now_ms(),

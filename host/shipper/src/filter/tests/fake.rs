@@ -8,7 +8,7 @@
 
 use crate::filter::armory::{ArmedChain, ArmedStage};
 use crate::filter::guest::{Guest, Starter};
-use crate::model::{EntryPlan, FilterPlan, Format, ModuleFile, OnError, OnRefused, Origin as Written, Partitioning};
+use crate::model::{EntryPlan, FilterPlan, ModuleFile, OnError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -113,25 +113,7 @@ fn stage(place: usize, fake: &Fake, world: &Shared) -> ArmedStage {
 }
 
 pub(super) fn entry(topics: Vec<Arc<str>>, filters: Vec<FilterPlan>) -> EntryPlan {
-    EntryPlan {
-        name: "entry".into(),
-        origin: Written::CommandLine,
-        patterns: Arc::new(tailmill_tail::PathPatterns::new(&["/var/log/*".into()], &[]).expect("a good pattern")),
-        start: tailmill_tail::discover::StartAt::Beginning,
-        framing: Arc::default(),
-        finish_after: std::time::Duration::from_secs(1),
-        close_idle: None,
-        ignore_older: None,
-        topics,
-        cluster: "default".into(),
-        filters,
-        on_refused: OnRefused::Block,
-        dead_letter_topic: None,
-        format: Format::Raw,
-        partition: Partitioning::Stream,
-        key: None,
-        headers: Vec::new(),
-    }
+    EntryPlan { filters, ..EntryPlan::sample(topics) }
 }
 
 struct FakeStarter {
