@@ -1,5 +1,7 @@
 //! Lines on their ordinary way: from files through filters to Kafka, once and in order, and counted.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use serde_json::{Value, json};
 use tailmill_tests::agent::Agent;
 use tailmill_tests::kafka::Kafka;
@@ -7,7 +9,7 @@ use tailmill_tests::lines::{self, Style};
 use tailmill_tests::logfile::LogFile;
 use tailmill_tests::oracle::{Content, Expected};
 use tailmill_tests::scene::{arrival, arrives_once, balances, entry, filtered, log};
-use tailmill_tests::topic::Tap;
+use tailmill_tests::topic::{Record, Tap};
 
 fn holds(line: &[u8], word: &str) -> bool {
     memchr::memmem::find(line, word.as_bytes()).is_some()
@@ -145,6 +147,46 @@ fn records_carry_the_headers_and_the_key_that_the_entry_asks_for() {
     }
     let ids: Vec<_> = records.iter().map(|record| record.header("id").map(<[u8]>::to_vec)).collect();
     assert!(ids[0].is_some() && ids[0] != ids[1], "{ids:?}");
+}
+
+#[test]
+fn records_say_which_line_of_which_file_they_are_also_after_a_restart_and_a_rotation() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("line-numbers", 1);
+    let mut agent = Agent::new(kafka);
+    let mut file = log(&agent, "app", Style::Json, 1);
+    let mut entry = entry(&agent, "app.log", &topic);
+    entry["headers"] = json!(["inode", "generation", "line"]);
+    agent.entry("app", &entry);
+    agent.start();
+    let mut tap = Tap::open(kafka, &topic);
+    let inode = |file: &LogFile| std::fs::metadata(file.path()).expect("it is there").ino();
+    // Number in the file and inode of each line, in order.
+    let mut expected = Vec::new();
+    let mut write = |file: &mut LogFile, lines: std::ops::RangeInclusive<u64>| {
+        file.write(lines.clone().count() as u64);
+        expected.extend(lines.map(|line| (line.to_string(), inode(file).to_string())));
+        expected.len()
+    };
+    let all = write(&mut file, 1..=5_000);
+    tap.until("the first lines", || agent.report(), |records| records.len() >= all);
+    agent.stop_cleanly();
+    let all = write(&mut file, 5_001..=5_100);
+    agent.start();
+    tap.until("those after a restart", || agent.report(), |records| records.len() >= all);
+    file.rotate();
+    let all = write(&mut file, 1..=50);
+    tap.until("those of the next file", || agent.report(), |records| records.len() >= all);
+    let text = |record: &Record, name: &str| String::from_utf8_lossy(record.header(name).expect(name)).into_owned();
+    let found: Vec<(String, String)> =
+        tap.records().iter().map(|record| (text(record, "line"), text(record, "inode"))).collect();
+    assert_eq!(found.len(), expected.len());
+    let wrong = found.iter().zip(&expected).position(|(found, expected)| found != expected);
+    assert_eq!(wrong, None, "{:?}", wrong.map(|i| (&found[i], &expected[i])));
+    let mut generations: Vec<String> = tap.records().iter().map(|record| text(record, "generation")).collect();
+    assert!(generations.iter().all(|id| id.len() == 32));
+    generations.dedup();
+    assert_eq!(generations.len(), 2, "{generations:?}");
 }
 
 #[test]

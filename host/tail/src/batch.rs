@@ -138,8 +138,10 @@ pub struct Batch {
     /// does not count.
     pub replaced: u64,
     /// Number of the physical line at `first_offset`, the first of a file being 1. None: not known, since the file was
-    /// not read from its beginning in one go.
+    /// not read from its beginning.
     pub first_line: Option<u64>,
+    /// How many physical lines each line was joined from. Empty: one each.
+    pub physicals: Vec<u32>,
     /// When the bytes were read: milliseconds since the Unix epoch.
     pub read_at_ms: i64,
 }
@@ -153,6 +155,12 @@ impl Batch {
     /// Whether there is no line in it.
     pub fn is_empty(&self) -> bool {
         self.starts.is_empty()
+    }
+
+    /// Physical lines that the lines before line `i` stand for.
+    pub fn physical_lines_before(&self, i: usize) -> u64 {
+        let joined = self.physicals.get(..i).map(|counts| counts.iter().map(|count| u64::from(*count)).sum());
+        joined.unwrap_or(i as u64)
     }
 
     /// Line `i`, without its terminator.

@@ -203,6 +203,7 @@ impl Running {
             blocks_hash: self.chain.blocks_hash,
             rest_hash: self.chain.state.digest128(),
             packed_bytes: None,
+            line: None,
         }
     }
 

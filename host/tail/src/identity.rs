@@ -56,6 +56,10 @@ pub struct Evidence {
     /// where that is not known). None: the file is not compressed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packed_bytes: Option<u64>,
+    /// Number of the physical line that begins at `at`, the first of a file being 1. None: not known. It is no evidence,
+    /// and compared with nothing; it is here because it belongs to the same place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
 }
 
 /// Not 32 hex digits.

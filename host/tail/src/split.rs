@@ -42,6 +42,8 @@ pub(crate) struct Lines {
     pub(crate) cut_lines: u64,
     pub(crate) skipped_lines: u64,
     pub(crate) skipped_bytes: u64,
+    /// How many physical lines each was joined from; empty: one each.
+    pub(crate) physicals: Vec<u32>,
     /// Physical lines that these lines stand for.
     pub(crate) physical_lines: u64,
     /// Index behind the last byte that these lines (or skipped ones) stand for.
@@ -265,6 +267,7 @@ impl<P: Physicals> Joiner<'_, P> {
         }
         if too_long {
             take_alone(self.physicals, line, self.caps, &mut self.lines);
+            self.lines.physicals.resize(self.lines.starts.len(), 1);
             self.lines.physical_lines += 1;
             return self.is_full();
         }
@@ -277,6 +280,7 @@ impl<P: Physicals> Joiner<'_, P> {
     fn close(&mut self) -> bool {
         if let Some((open, lines)) = self.open.take() {
             self.lines.push(open.start, open.end, open.next, open.file_next);
+            self.lines.physicals.push(u32::try_from(lines).unwrap_or(u32::MAX));
             self.lines.physical_lines += lines;
         }
         self.is_full()

@@ -305,7 +305,7 @@ pub(crate) fn check(file: &File, evidence: &Evidence, all: bool) -> io::Result<V
     }
     let found = running.evidence();
     let same = match all {
-        true => Evidence { packed_bytes: evidence.packed_bytes, ..found } == *evidence,
+        true => Evidence { packed_bytes: evidence.packed_bytes, line: evidence.line, ..found } == *evidence,
         false => found.prefix_hash == evidence.prefix_hash,
     };
     Ok(if same { Verdict::Same } else { Verdict::Different })

@@ -267,3 +267,64 @@ fn a_closed_reader_is_parked_and_goes_on_where_it_was() {
     let refused = woken.reopen(File::open(&path).unwrap());
     assert!(refused.is_err() || is_truncated(&mut woken));
 }
+
+/// The numbers of the lines that are read from `from` on, where they are known.
+fn numbers(reader: &mut Reader) -> Vec<Option<u64>> {
+    let mut numbers = Vec::new();
+    let limits = BatchLimits { bytes: 64, lines: 3 };
+    while let Read::Batch(batch) = reader.read(&limits, &pool()).unwrap() {
+        let joined =
+            |i: usize| (0..i).map(|i| batch.physicals.get(i).map_or(1, |count| u64::from(*count))).sum::<u64>();
+        numbers.extend((0..batch.len()).map(|i| batch.first_line.map(|first| first + joined(i))));
+    }
+    numbers
+}
+
+#[test]
+fn line_numbers_go_on_over_a_restart_from_any_mark() {
+    let lines: Vec<String> = (1..=40).map(|i| format!("line {i} {}\n", "x".repeat(i % 7))).collect();
+    let check = |framing: Framing, encode: fn(&str) -> Vec<u8>| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let encoded: Vec<Vec<u8>> = lines.iter().map(|line| encode(line)).collect();
+        std::fs::write(&path, encoded.concat()).unwrap();
+        let again = |from, evidence| {
+            Reader::new(File::open(&path).unwrap(), from, evidence, Arc::new(framing.clone())).unwrap()
+        };
+        assert_eq!(numbers(&mut again(0, Evidence::default())), (1..=40).map(Some).collect::<Vec<_>>());
+        let mut first = again(0, Evidence::default());
+        let Read::Batch(batch) = first.read(&BatchLimits { bytes: 400, lines: 5 }, &pool()).unwrap() else { panic!() };
+        let boundary = first.evidence();
+        assert_eq!((batch.len(), boundary.line), (5, Some(6)));
+        let mut from = boundary.at;
+        for line in 6..=40 {
+            let expected: Vec<_> = (line..=40).map(Some).collect();
+            assert_eq!(numbers(&mut again(from, boundary)), expected, "from line {line} on");
+            from += encoded[line as usize - 1].len() as u64;
+        }
+        let unknown = numbers(&mut again(boundary.at, Evidence { line: None, ..boundary }));
+        assert_eq!(unknown, vec![None; 35], "begun in the middle");
+    };
+    check(Framing::default(), |line| line.as_bytes().to_vec());
+    let utf16 = tailmill_tail::TextEncoding::for_label("utf-16le").unwrap();
+    check(Framing { encoding: Some(utf16), ..Framing::default() }, |line| {
+        line.encode_utf16().flat_map(u16::to_le_bytes).collect()
+    });
+    let delimiter = tailmill_tail::Delimiter::Bytes(Arc::from(&b"\r\n;"[..]));
+    check(Framing { delimiter, ..Framing::default() }, |line| line.replace('\n', "\r\n;").into_bytes());
+}
+
+#[test]
+fn a_joined_line_has_the_number_of_its_first_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    std::fs::write(&path, "# one\n  a\n  b\n# two\n# three\n  c\n# four\n").unwrap();
+    let multiline = tailmill_tail::Multiline {
+        rule: MultilineRule::Start(regex("^#")),
+        timeout: Duration::from_secs(3600),
+        bytes_max: 1000,
+    };
+    let framing = Framing { multiline: Some(multiline), ..Framing::default() };
+    let mut reader = Reader::new(File::open(&path).unwrap(), 0, Evidence::default(), Arc::new(framing)).unwrap();
+    assert_eq!(numbers(&mut reader), [Some(1), Some(4), Some(5)]);
+}

@@ -334,8 +334,18 @@ fn key(at: &At<'_>) -> Option<KeySource> {
 }
 
 fn headers(at: &At<'_>) -> Vec<HeaderKind> {
-    let kinds = [HeaderKind::Id, HeaderKind::Node, HeaderKind::Path, HeaderKind::Offset, HeaderKind::Entry];
-    let words = [("id", 0), ("node", 1), ("path", 2), ("offset", 3), ("entry", 4)];
+    let kinds = [
+        HeaderKind::Id,
+        HeaderKind::Node,
+        HeaderKind::Path,
+        HeaderKind::Offset,
+        HeaderKind::Entry,
+        HeaderKind::Inode,
+        HeaderKind::Generation,
+        HeaderKind::Line,
+    ];
+    let words = ["id", "node", "path", "offset", "entry", "inode", "generation", "line"];
+    let words: Vec<(&'static str, usize)> = words.into_iter().zip(0..).collect();
     let mut headers = Vec::new();
     for (at, text) in at.texts().unwrap_or_default() {
         let Some(kind) = at.word(&words).map(|i: usize| kinds[i].clone()) else { continue };

@@ -310,6 +310,12 @@ pub enum HeaderKind {
     Offset,
     /// The entry's name.
     Entry,
+    /// The file's inode number.
+    Inode,
+    /// The id of the file: another one for each generation of a path, the same under every name.
+    Generation,
+    /// The number of the line in its file, where it is known.
+    Line,
 }
 
 /// One Kafka cluster.

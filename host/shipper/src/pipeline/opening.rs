@@ -107,6 +107,7 @@ fn new_stream(ix: StreamIx, beginning: Beginning, record: StreamRecord, reader: 
         unsent: VecDeque::new(),
         recovery: Recovery::default(),
         numbered: None,
+        line_numbers: None,
         partition: record.partition,
         predecessor: beginning.predecessor,
         gone: false,

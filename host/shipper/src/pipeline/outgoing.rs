@@ -46,13 +46,19 @@ impl Stream {
         let floor = answered.floor.unwrap_or_else(|| self.position());
         let evidence = self.progress.evidence_for(floor);
         let ticket = self.progress.issue(floor, evidence, records as u32, answered.carries);
-        for set in answered.records {
+        for mut set in answered.records {
+            if let Some(numbers) = &self.line_numbers {
+                numbers.put_into(&mut set);
+            }
             let set = match self.armed.entry.format {
                 Format::Raw => set,
                 Format::Json => deliver::json_envelope(&set, &services.settings.node, &self.path, services.now_ms()),
             };
             let first_number = self.number(&set);
             self.unsent.push_back(Outgoing { set, first_number, ticket, way: Way::Normal });
+        }
+        if let Some(numbers) = &mut self.line_numbers {
+            numbers.forget_before(self.chain.oldest_held());
         }
         for letter in answered.dead_letters {
             let set = filter_dead_letter(&self.armed.entry, &self.path, letter);
@@ -193,16 +199,22 @@ impl Stream {
     }
 
     fn headers(&self, entry: &EntryPlan, services: &Services) -> Vec<HeaderSource> {
-        let header = |kind: &HeaderKind| match kind {
-            HeaderKind::Id => HeaderSource::Id {
-                prefix: format!("{}/{}/{}", services.settings.node, entry.name, self.key.file).into(),
-            },
-            HeaderKind::Node => HeaderSource::fixed("node", services.settings.node.as_bytes()),
-            HeaderKind::Path => HeaderSource::fixed("path", self.path.as_os_str().as_bytes()),
-            HeaderKind::Offset => HeaderSource::Offset,
-            HeaderKind::Entry => HeaderSource::fixed("entry", entry.name.as_bytes()),
+        let header = |kind: &HeaderKind| {
+            Some(match kind {
+                HeaderKind::Id => HeaderSource::Id {
+                    prefix: format!("{}/{}/{}", services.settings.node, entry.name, self.key.file).into(),
+                },
+                HeaderKind::Node => HeaderSource::fixed("node", services.settings.node.as_bytes()),
+                HeaderKind::Path => HeaderSource::fixed("path", self.path.as_os_str().as_bytes()),
+                HeaderKind::Offset => HeaderSource::Offset,
+                HeaderKind::Entry => HeaderSource::fixed("entry", entry.name.as_bytes()),
+                HeaderKind::Inode => HeaderSource::fixed("inode", self.place.inode.to_string().as_bytes()),
+                HeaderKind::Generation => HeaderSource::fixed("generation", self.key.file.to_string().as_bytes()),
+                // Each record has its own: it goes with the set.
+                HeaderKind::Line => return None,
+            })
         };
-        entry.headers.iter().map(header).collect()
+        entry.headers.iter().filter_map(header).collect()
     }
 }
 

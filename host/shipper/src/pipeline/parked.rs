@@ -101,6 +101,7 @@ impl Parked {
             unsent: VecDeque::new(),
             recovery: Recovery::default(),
             numbered: None,
+            line_numbers: None,
             predecessor: None,
             gone: self.gone,
             pinned: false,

@@ -58,7 +58,8 @@ fn part(batch: &Batch, from: usize, to: usize) -> Batch {
         skipped_bytes: 0,
         cut_lines: 0,
         replaced: 0,
-        first_line: batch.first_line.filter(|_| from == 0),
+        first_line: batch.first_line.map(|first| first + batch.physical_lines_before(from)),
+        physicals: batch.physicals.get(from..to).map(<[u32]>::to_vec).unwrap_or_default(),
         ..batch.clone()
     }
 }
@@ -91,6 +92,7 @@ mod tests {
             cut_lines: 0,
             replaced: 0,
             first_line: None,
+            physicals: Vec::new(),
             read_at_ms: 0,
         }
     }

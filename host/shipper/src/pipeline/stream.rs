@@ -1,5 +1,6 @@
 //! One file of one entry on its way: its reader, its chain, its progress and what it waits for.
 
+use super::line_numbers::LineNumbers;
 use super::outgoing::Outgoing;
 use super::recovery::Recovery;
 use super::streams::StreamIx;
@@ -70,6 +71,8 @@ pub(super) struct Stream {
     pub recovery: Recovery,
     /// The line of the last record, and the number of the next one from the same line.
     pub numbered: Option<(FileOffset, u32)>,
+    /// Of lines that are in the chain, when a header says them.
+    pub line_numbers: Option<Box<LineNumbers>>,
     /// Topic and number, once chosen, for `partition: stream`.
     pub partition: Option<(String, i32)>,
     /// The file that had this path before: its last line goes first.
@@ -245,6 +248,7 @@ impl Stream {
         self.rest.clear();
         self.recovery = Recovery::default();
         self.numbered = None;
+        self.line_numbers = None;
         self.outstanding = 0;
         self.at_end = false;
         self.flushed = false;

@@ -4,6 +4,7 @@ use super::services::Services;
 use super::stream::{Life, Stream, Stuck};
 use super::{account, events};
 use crate::filter::Step;
+use crate::model::HeaderKind;
 use std::time::{Duration, Instant};
 use tailmill_tail::{BatchLimits, FileOffset, Read};
 
@@ -217,6 +218,9 @@ impl Stream {
     /// A whole batch, or what is left of one.
     pub(super) fn enter(&mut self, batch: tailmill_tail::Batch) {
         if !batch.is_empty() {
+            if self.armed.entry.headers.contains(&HeaderKind::Line) {
+                self.line_numbers.get_or_insert_default().add(&batch);
+            }
             self.chain.offer(batch);
         }
     }

@@ -84,7 +84,8 @@ impl Reader {
                 return Ok(None);
             }
             let Ground::Live(running) = &mut reader.ground else { return Ok(None) };
-            let (evidence, first_offset, first_line) = (running.evidence(), reader.position, reader.next_line);
+            let (mut evidence, first_offset, first_line) = (running.evidence(), reader.position, reader.next_line);
+            evidence.line = first_line;
             running.feed(&found.buffer);
             reader.position += found.buffer.len() as u64;
             reader.next_line = first_line.map(|line| line + lines.len() as u64);
@@ -108,6 +109,7 @@ impl Reader {
                 cut_lines: 0,
                 replaced,
                 first_line,
+                physicals: vec![lines.len() as u32], // at most 128 MiB of them
                 read_at_ms: now_ms(),
             }))
         })

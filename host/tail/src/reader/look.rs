@@ -15,6 +15,8 @@ use crate::physical::{DelimitedLines, NewlineLines, Physicals};
 use crate::split::{Behind, Caps, Join, Lines, is_too_long_already, join, split};
 use crate::terminator::Terminator;
 
+/// Bytes looked at at once when lines are counted.
+const COUNTED_BYTES: usize = 64 * 1024;
 /// What a byte order mark has at most.
 const HEAD_BYTES: usize = 3;
 
@@ -140,6 +142,7 @@ impl Reader {
         let mut at_end = source.read_more(&mut buffer, self.position)? == 0;
         loop {
             self.learn_encoding(source, &buffer)?;
+            self.count_lines_before(source, pool)?;
             let found = Found { decoded: self.decode(&buffer, false), buffer };
             let lines = self.lines_in(found.shown(), 0, limits, Behind::Open);
             if !lines.is_empty() {
@@ -274,6 +277,32 @@ impl Reader {
         Ok(())
     }
 
+    /// Counts lines from the last place whose number is known on to the position: once, after a start or a rewind, and
+    /// never far. Not in a compressed file, where that would mean to unpack it again.
+    fn count_lines_before(&mut self, source: &Source, pool: &BufferPool) -> io::Result<()> {
+        let Some((mut at, mut line)) = self.line_before.take() else { return Ok(()) };
+        let Source::Plain(file) = source else { return Ok(()) };
+        let overlap = self.terminator.overlap();
+        let mut buffer = pool.take(COUNTED_BYTES);
+        while at < self.position {
+            let part = (self.position - at).min(COUNTED_BYTES as u64) as usize; // at most that
+            buffer.resize(part, 0);
+            if !read_full(file, &mut buffer, at)? {
+                return Ok(()); // truncated: found out by the next look
+            }
+            let mut next = 0;
+            while let Some((_, behind)) = self.terminator.find(&buffer, next, at) {
+                (next, line) = (behind, line + 1);
+            }
+            // The beginning of a terminator at the end is looked at again.
+            let last = at + part as u64 == self.position;
+            at += if last { part } else { next.max(part - overlap.min(part - 1)) } as u64;
+        }
+        drop(pool.share(buffer));
+        self.next_line = Some(line);
+        Ok(())
+    }
+
     fn read_head(&self, source: &mut Source, head: &mut [u8]) -> io::Result<bool> {
         match source {
             Source::Plain(file) => read_full(file, head, 0),
@@ -335,7 +364,8 @@ impl Reader {
                 evidence
             }
         };
-        let evidence = Evidence { packed_bytes: self.packed.map(|_| 0), ..evidence };
+        let line = if evidence.at == self.position { self.next_line } else { evidence.line };
+        let evidence = Evidence { packed_bytes: self.packed.map(|_| 0), line, ..evidence };
         let first_offset = self.position;
         self.position += passed.len() as u64;
         let first_line = self.next_line;
@@ -359,6 +389,7 @@ impl Reader {
             cut_lines: lines.cut_lines,
             replaced,
             first_line,
+            physicals: lines.physicals,
             read_at_ms: from.read_at_ms,
         }
     }

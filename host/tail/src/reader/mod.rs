@@ -142,8 +142,10 @@ pub struct Reader {
     decoder: Option<Decoder>,
     /// Enough of the beginning was seen for a byte order mark.
     head_seen: bool,
-    /// Number of the physical line at the position, where all before it was read by this reader.
+    /// Number of the physical line at the position, where it is known.
     next_line: Option<u64>,
+    /// The same of a place before the position, to be counted on from there.
+    line_before: Option<(FileOffset, u64)>,
     /// The file is compressed; so many bytes of it hold nothing behind the position (0: not known).
     packed: Option<u64>,
     /// The entry unpacks what is compressed, and this file is not.
@@ -220,7 +222,8 @@ impl Reader {
             Ground::Parked(evidence) => *evidence,
             Ground::Live(running) => running.evidence(),
         };
-        Evidence { packed_bytes: self.packed, ..evidence }
+        let line = if evidence.at == self.position { self.next_line } else { evidence.line };
+        Evidence { packed_bytes: self.packed, line, ..evidence }
     }
 
     /// Size of the file now. Of a compressed one it is the least that its content may have: what was unpacked and the
@@ -258,7 +261,7 @@ impl Reader {
         self.forget_what_was_seen();
         if from != self.position {
             self.position = from;
-            self.next_line = (from == 0).then_some(1);
+            (self.next_line, self.line_before) = lines_known(from, &evidence);
             self.ground = Ground::Parked(evidence);
             self.packed = self.packed.map(|_| 0);
         }
@@ -332,5 +335,15 @@ impl Reader {
         self.overlong_head = Vec::new();
         self.passing = None;
         self.waiting = None;
+    }
+}
+
+/// The number of the line at `from`, where evidence that goes with it tells, or of one before it.
+fn lines_known(from: FileOffset, evidence: &Evidence) -> (Option<u64>, Option<(FileOffset, u64)>) {
+    match evidence.line {
+        _ if from == 0 => (Some(1), None),
+        Some(line) if evidence.at == from => (Some(line), None),
+        Some(line) if evidence.at < from => (None, Some((evidence.at, line))),
+        _ => (None, None),
     }
 }

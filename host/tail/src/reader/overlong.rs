@@ -108,6 +108,7 @@ impl Reader {
             cut_lines: u64::from(cut),
             replaced: 0,
             first_line,
+            physicals: Vec::new(),
             read_at_ms: now_ms(),
         }))
     }

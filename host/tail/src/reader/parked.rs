@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Ground, Reader};
+use super::{Ground, Reader, lines_known};
 use crate::batch::FileOffset;
 use crate::framing::Framing;
 use crate::identity::Evidence;
@@ -14,7 +14,6 @@ pub struct ParkedReader {
     framing: Arc<Framing>,
     evidence: Evidence,
     position: FileOffset,
-    next_line: Option<u64>,
     packed: Option<u64>,
     plain: bool,
     told_problem: bool,
@@ -29,7 +28,6 @@ impl Reader {
             framing: self.framing.clone(),
             evidence,
             position: self.position,
-            next_line: self.next_line,
             packed: self.packed,
             plain: self.plain,
             told_problem: self.told_problem,
@@ -38,13 +36,15 @@ impl Reader {
 
     /// Closed, at the beginning of nothing.
     pub(super) fn closed_at(position: FileOffset, evidence: Evidence, framing: Arc<Framing>) -> Reader {
+        let (next_line, line_before) = lines_known(position, &evidence);
         Reader {
             source: None,
             terminator: Terminator::of(&framing),
             framing,
             decoder: None,
             head_seen: false,
-            next_line: (position == 0).then_some(1),
+            next_line,
+            line_before,
             packed: evidence.packed_bytes,
             plain: false,
             passing: None,
@@ -65,7 +65,6 @@ impl ParkedReader {
     /// The closed reader that it was.
     pub fn wake(self) -> Reader {
         Reader {
-            next_line: self.next_line,
             packed: self.packed,
             plain: self.plain,
             told_problem: self.told_problem,

@@ -46,7 +46,7 @@ fn the_entry_of_the_design_says_what_it_says() {
     {"use": "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}
   ],
   "on_refused": "dead-letter", "dead_letter_topic": "dead",
-  "format": "json", "partition": "key", "key": {"fixed": "k"}, "headers": ["id", "node", "path", "offset", "entry"],
+  "format": "json", "partition": "key", "key": {"fixed": "k"}, "headers": ["id", "node", "path", "offset", "entry", "inode", "generation", "line"],
   "finish_after_ms": 100
 }"#,
     );
@@ -68,7 +68,7 @@ fn the_entry_of_the_design_says_what_it_says() {
     assert_eq!((entry.on_refused, entry.dead_letter_topic.as_deref()), (OnRefused::DeadLetter, Some("dead")));
     assert_eq!((entry.format, entry.partition), (Format::Json, Partitioning::Key));
     assert_eq!(entry.key, Some(KeySource::Fixed("k".to_owned())));
-    assert_eq!(entry.headers.len(), 5);
+    assert_eq!(entry.headers.len(), 8);
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn each_key_is_checked() {
         (r#""headers": ["id", "id"]"#, "headers[1]: `id` is listed twice"),
         (
             r#""headers": ["ids"]"#,
-            "headers[0]: `ids` is not one of `id`, `node`, `path`, `offset`, `entry`; did you mean `id`?",
+            "headers[0]: `ids` is not one of `id`, `node`, `path`, `offset`, `entry`, `inode`, `generation`, `line`; did you mean `id`?",
         ),
         (r#""cluster": """#, "cluster: is empty"),
     ] {

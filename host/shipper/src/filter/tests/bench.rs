@@ -125,6 +125,7 @@ impl Bench {
             cut_lines: 0,
             replaced: 0,
             first_line: None,
+            physicals: Vec::new(),
             read_at_ms: 0,
         }
     }
