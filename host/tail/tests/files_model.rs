@@ -10,7 +10,7 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::time::Duration;
 
 use common::world::World;
@@ -24,6 +24,8 @@ const LONG: Duration = Duration::from_secs(100_000);
 enum Action {
     Write(usize),
     WritePartial,
+    /// Into the file that was renamed last: the writer was not told to open its log anew yet.
+    WriteLate(usize),
     /// Away to a name that tells nothing; the writer makes a new file. The agent looks before the next rotation.
     RenameAway,
     /// To a name with a date.
@@ -54,6 +56,7 @@ fn script() -> impl Strategy<Value = Vec<Action>> {
     let action = prop_oneof![
         6 => (1..60_usize).prop_map(Action::Write),
         2 => Just(Action::WritePartial),
+        2 => (1..60_usize).prop_map(Action::WriteLate),
         1 => Just(Action::RenameAway),
         2 => Just(Action::RenameDated),
         2 => Just(Action::RenameChain),
@@ -91,6 +94,8 @@ struct Model {
     crashed: bool,
     rotations: usize,
     lost_bytes: u64,
+    /// The file that was renamed last, with its generation. None: it is nobody's, or ends with half a line.
+    renamed: Option<(fs::File, usize)>,
 }
 
 impl Model {
@@ -112,6 +117,7 @@ impl Model {
             crashed: false,
             rotations: 0,
             lost_bytes: 0,
+            renamed: None,
         }
     }
 
@@ -124,6 +130,7 @@ impl Model {
                 self.world.append("app.log", &text);
                 self.partial += &text;
             }
+            Action::WriteLate(lines) => self.write_late(*lines),
             Action::RenameAway => {
                 if self.unseen_away {
                     self.start();
@@ -170,6 +177,9 @@ impl Model {
             }
             Action::Crash => {}
             Action::ClockJump(forwards) => {
+                if !forwards {
+                    self.renamed = None; // finished more than a day ago: nobody waits for more
+                }
                 let by = if *forwards { 86_400_000 } else { -86_400_000 };
                 self.world.known_mut().iter_mut().for_each(|known| known.updated_ms += by);
             }
@@ -192,6 +202,19 @@ impl Model {
         self.world.append("app.log", &text);
     }
 
+    fn write_late(&mut self, lines: usize) {
+        let Some((file, generation)) = &mut self.renamed else { return };
+        let place = tailmill_tail::FileKey::of(&file.metadata().unwrap());
+        if !self.world.known_mut().iter().any(|known| known.place == place) {
+            return; // nobody saw it
+        }
+        for _ in 0..lines {
+            let line = format!("generation {generation} line {} of a log", self.written.len());
+            file.write_all(format!("{line}\n").as_bytes()).unwrap();
+            self.written.insert(line, *generation);
+        }
+    }
+
     fn lines_of(&self, generation: usize) -> Vec<String> {
         self.written.iter().filter(|(_, of)| **of == generation).map(|(line, _)| line.clone()).collect()
     }
@@ -206,6 +229,8 @@ impl Model {
     }
 
     fn rotate(&mut self, to: &str) {
+        let file = fs::File::options().append(true).open(self.world.path("app.log")).unwrap();
+        self.renamed = self.partial.is_empty().then_some((file, self.generation));
         self.world.rename("app.log", to);
         self.next_generation();
         self.world.append("app.log", "");
@@ -226,8 +251,6 @@ impl Model {
         // A copy is known by what was seen of its original.
         if self.running {
             self.look();
-        } else if self.known_bytes() == Some(0) {
-            return;
         }
         let size = fs::metadata(self.world.path("app.log")).unwrap().len();
         if size == 0 {
@@ -241,7 +264,7 @@ impl Model {
         fs::copy(self.world.path("app.log"), self.world.path("app.log.1")).unwrap();
         fs::File::create(self.world.path("app.log")).unwrap();
         self.next_generation();
-        if known == Some(0) {
+        if self.running && known == Some(0) {
             self.look(); // known wrong otherwise: nothing was shipped of it, so its shard cannot tell (known-issues.md)
         }
     }
@@ -284,6 +307,7 @@ impl Model {
         self.look();
         self.look();
         self.world.pack(from, to);
+        self.renamed = None; // who compresses a file has told its writer
         fs::remove_file(self.world.path(from)).unwrap();
     }
 

@@ -18,6 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::copies::{Beginnings, Held, Probe};
 use super::hunt::Hunt;
 use super::known::KnownFiles;
+use super::late::LateFiles;
 use super::missed::Departure;
 use super::paths_index::PathsIndex;
 use super::stream::{Candidate, State, Stream};
@@ -56,6 +57,8 @@ pub(super) struct Entry {
     pub(super) young: Vec<FileId>,
     /// Places that a file left, to be searched for generations that nobody saw.
     pub(super) departed: Vec<Departure>,
+    /// Finished files that no listing shows.
+    pub(super) late: LateFiles,
     /// Places of truncated files, whose next generation has no stream yet, with their paths.
     pub(super) orphans: HashMap<FileKey, Arc<Path>>,
     /// Streams that were closed as idle and have something to read.
@@ -74,7 +77,7 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn new(spec: WatchSpec, seen_before: bool, known: KnownFiles) -> Entry {
         let start_at_end = spec.start == StartAt::End && !seen_before;
-        Entry {
+        let mut entry = Entry {
             spec,
             wanted: true,
             start_at_end,
@@ -91,6 +94,7 @@ impl Entry {
             beginnings: Beginnings::default(),
             young: Vec::new(),
             departed: Vec::new(),
+            late: LateFiles::default(),
             orphans: HashMap::new(),
             to_reopen: BTreeSet::new(),
             problems: HashMap::new(),
@@ -98,7 +102,9 @@ impl Entry {
             round: 0,
             listing_from: 0,
             departures: 0,
-        }
+        };
+        entry.watch_all_late();
+        entry
     }
 
     pub(super) fn key(&self, file: FileId) -> StreamKey {
@@ -111,7 +117,7 @@ impl Entry {
 
     /// Whether a look at `path` can tell anything.
     pub(super) fn cares_for(&self, path: &Path) -> bool {
-        self.is_at(path) || (self.wanted && self.spec.patterns.matches(path))
+        self.is_at(path) || (self.wanted && (self.spec.patterns.matches(path) || self.late.contains(path)))
     }
 
     /// Streams that lie at this path, as far as anybody knows.
@@ -217,6 +223,7 @@ impl Entry {
             }
         }
         self.take_in_news(&looks, true, events);
+        self.look_at_late();
         looks
     }
 
@@ -224,7 +231,14 @@ impl Entry {
     pub(super) fn take_in(&mut self, looks: Vec<(PathBuf, Look)>, events: &mut Vec<FileEvent>) {
         self.round += 1;
         self.looked_ns = now_ns();
-        let looks: HashMap<_, _> = self.sift(looks, events).into_iter().collect();
+        let mut looks: HashMap<_, _> = self.sift(looks, events).into_iter().collect();
+        looks.retain(|path, _| {
+            let late = self.late.contains(path);
+            if late {
+                self.hinted_late(path);
+            }
+            !late || self.is_at(path)
+        });
         self.take_in_news(&looks, false, events);
     }
 
@@ -459,7 +473,7 @@ impl Entry {
     }
 
     /// Whether nobody wants what was written so long ago. What is begun at its end needs a mark.
-    fn is_ignored(&self, shown: &Shown, from_first_listing: bool) -> bool {
+    pub(super) fn is_ignored(&self, shown: &Shown, from_first_listing: bool) -> bool {
         let Some(age) = self.spec.ignore_older else { return false };
         let age_ns = i128::try_from(age.as_nanos()).unwrap_or(i128::MAX);
         let old = self.looked_ns.saturating_sub(shown.modified_ns) > age_ns;
@@ -468,8 +482,10 @@ impl Entry {
 
     /// A stream ended; what is known of it is kept.
     pub(super) fn keep(&mut self, known: KnownFile) {
-        self.remove(known.key.file);
+        let id = known.key.file;
+        self.remove(id);
         self.known.insert(known);
+        self.watch_late(id);
     }
 }
 

@@ -64,6 +64,18 @@ impl KnownFiles {
         self.by_id.get(&id).map(|kept| &kept.file)
     }
 
+    /// All of them.
+    pub(super) fn ids(&self) -> Vec<FileId> {
+        self.by_id.keys().copied().collect()
+    }
+
+    /// It was renamed.
+    pub(super) fn set_path(&mut self, id: FileId, path: PathBuf) {
+        if let Some(kept) = self.by_id.get_mut(&id) {
+            kept.file.path = path;
+        }
+    }
+
     /// Whether a finished file lies at this place and did not change since it was compared.
     pub(super) fn has_nothing_new(&self, shown: &Shown) -> bool {
         self.at_inode(shown.place.inode)

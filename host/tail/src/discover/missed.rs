@@ -1,10 +1,12 @@
 //! Generations that came and went between two looks.
 //!
 //! In: a file that left its place (renamed, deleted, truncated), and since when. Out: files beside it that must have been
-//! in that place since, under names that rotation gives and no pattern need match: they are read before the file that is
-//! there now. A file counts when it was born after the one that left was last seen in its place.
+//! in that place since, under names that rotation gives, whether or not a pattern matches them: they are read before the
+//! file that is there now. A file counts when it was born after the one that left was last seen in its place.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,12 +15,23 @@ use super::entry::{Entry, now_ns};
 use super::hunt::files_in;
 use super::stream::Candidate;
 use super::walk::Shown;
+use crate::compare::is_monotonous;
+use crate::evidence::read_full;
+use crate::identity::{FileId, FileKey};
 
 /// The clock that stamps files is a little coarser than the one that is asked; and writers create a file some time
 /// before the first look at it.
 const SLACK_NS: i128 = 1_000_000_000;
 /// Words that rotation puts behind a name instead of a number.
 const OLD: [&[u8]; 6] = [b"old", b"bak", b"prev", b"last", b"save", b"orig"];
+
+/// Digits of the shortest date: `240101`.
+const DATE_DIGITS: usize = 6;
+/// Bytes of a copy that are compared, and in one go. A copy that is alike for so long is one.
+const COMPARED_BYTES_MAX: u64 = 8 << 20;
+const PART_BYTES: usize = 64 * 1024;
+/// So many bytes tell whether a file repeats itself.
+const TAIL_BYTES: u64 = 4096;
 
 /// A file that left its place.
 #[derive(Debug)]
@@ -41,23 +54,114 @@ impl Departure {
 impl Entry {
     /// Puts generations that nobody saw in front of the backlog, the oldest first.
     pub(super) fn find_missed(&mut self) {
+        if !self.hunts.is_empty() {
+            return; // what is searched for may have been in the place before them
+        }
         for departure in std::mem::take(&mut self.departed) {
-            let Some(dir) = departure.seat.parent() else { continue };
-            let mut missed: Vec<Candidate> = Vec::new();
-            for (path, shown) in files_in(dir) {
-                let rotated = is_rotated(&path, &departure.seat) && born_ns(&shown) >= departure.since_ns;
-                let known = self.has_place(&shown.place) || self.is_waiting(&shown.place);
-                if !rotated || known || self.spec.patterns.matches(&path) || self.known.claims(&shown.place, None) {
-                    continue;
-                }
-                missed.push(Candidate { seat: Some(departure.seat.clone()), ..Candidate::new(path, shown) });
-            }
-            missed.sort_by_key(|candidate| (born_ns(&candidate.shown), candidate.shown.modified_ns));
+            let missed = self.in_place_since(&departure, &|_, _| true);
             // The one that left comes before them, the one that is in the place now behind.
-            let behind = self.backlog.iter().take_while(|candidate| candidate.found.is_some()).count();
+            let known = |c: &&Candidate| c.found.is_some() || self.known.claims(&c.shown.place, None);
+            let behind = self.backlog.iter().take_while(known).count();
             missed.into_iter().rev().for_each(|candidate| self.backlog.insert(behind, candidate));
         }
     }
+
+    /// A known file of which nothing was shipped is in its place: what was in it before may have been copied away. Nothing
+    /// is known of its content, so its copies are told by their names and births. True: there are some, and they are in
+    /// front of the backlog.
+    pub(super) fn seek_copies(&mut self, id: FileId, file: &File, shown: &Shown) -> bool {
+        let Some(known) = self.known.get(id) else { return false };
+        if known.finished || known.offset > 0 || known.evidence.at > 0 {
+            return false;
+        }
+        let seat: Arc<Path> = Arc::from(known.home.as_path());
+        let departure = Departure::new(seat, None, i128::from(known.updated_ms) * 1_000_000);
+        // One that holds nothing but what the file itself begins with has nothing to add.
+        let adds = |path: &Path, copy: &Shown| copy.place != shown.place && !is_beginning_of(path, copy, file, shown);
+        let copies = self.in_place_since(&departure, &adds);
+        let found = !copies.is_empty();
+        copies.into_iter().rev().for_each(|candidate| self.backlog.push_front(candidate));
+        found
+    }
+
+    /// The files that were in a place after the one that left it, and that nobody reads, the oldest first. Those that wait
+    /// to be opened because a pattern matches their new names wait no more.
+    fn in_place_since(&mut self, departure: &Departure, but: &dyn Fn(&Path, &Shown) -> bool) -> Vec<Candidate> {
+        let Some(dir) = departure.seat.parent() else { return Vec::new() };
+        let mut missed: Vec<Candidate> = Vec::new();
+        for (path, shown) in files_in(dir) {
+            let meant = self.spec.patterns.matches(&path);
+            let rotated = is_rotated(&path, &departure.seat, meant) && born_ns(&shown) >= departure.since_ns;
+            if !rotated || self.has_place(&shown.place) || self.known.claims(&shown.place, None) || !but(&path, &shown)
+            {
+                continue;
+            }
+            let seat = Some(departure.seat.clone());
+            match self.take_waiting(&shown.place, &seat) {
+                Waiting::Nowhere if meant && self.is_ignored(&shown, false) => {}
+                Waiting::Nowhere => missed.push(Candidate { seat, ..Candidate::new(path, shown) }),
+                Waiting::Taken(candidate) => missed.push(Candidate { seat, ..*candidate }),
+                Waiting::Elsewhere => {}
+            }
+        }
+        missed.sort_by_key(|candidate| (born_ns(&candidate.shown), candidate.shown.modified_ns));
+        missed
+    }
+
+    /// Takes a new file out of the backlog. One that is compared with others first will have been in this place when it
+    /// comes back.
+    fn take_waiting(&mut self, place: &FileKey, seat: &Option<Arc<Path>>) -> Waiting {
+        if let Some(at) = self.backlog.iter().position(|candidate| candidate.shown.place == *place) {
+            if self.backlog[at].found.is_some() || self.backlog[at].seat.is_some() {
+                return Waiting::Elsewhere;
+            }
+            return self.backlog.remove(at).map_or(Waiting::Nowhere, |candidate| Waiting::Taken(Box::new(candidate)));
+        }
+        let probed = self.probes.iter_mut().map(|probe| &mut probe.candidate);
+        let mut all = probed.chain(self.held.iter_mut().map(|held| &mut held.candidate));
+        match all.find(|candidate| candidate.shown.place == *place) {
+            Some(candidate) => {
+                if candidate.seat.is_none() {
+                    candidate.seat.clone_from(seat);
+                }
+                Waiting::Elsewhere
+            }
+            None => Waiting::Nowhere,
+        }
+    }
+}
+
+/// Where a new file waits.
+enum Waiting {
+    Nowhere,
+    /// In the backlog: it does no more.
+    Taken(Box<Candidate>),
+    /// Where it stays.
+    Elsewhere,
+}
+
+/// Whether a copy holds what a file begins with, and nothing else. In doubt it does not: equal lines prove nothing.
+fn is_beginning_of(path: &Path, copy: &Shown, file: &File, shown: &Shown) -> bool {
+    if copy.size > shown.size || copy.size == 0 {
+        return copy.size == 0;
+    }
+    let compare = || {
+        let copied = File::open(path)?;
+        let (mut one, mut other) = (vec![0; PART_BYTES], vec![0; PART_BYTES]);
+        let (mut at, upto) = (0, copy.size.min(COMPARED_BYTES_MAX));
+        while at < upto {
+            let part = (upto - at).min(PART_BYTES as u64) as usize; // at most 64 KiB
+            let both = read_full(&copied, &mut one[..part], at)? && read_full(file, &mut other[..part], at)?;
+            if !both || one[..part] != other[..part] {
+                return Ok(false);
+            }
+            at += part as u64;
+        }
+        let tail_from = upto - upto.min(TAIL_BYTES);
+        let mut tail = vec![0; (upto - tail_from) as usize]; // at most 4 KiB
+        io::Result::Ok(read_full(&copied, &mut tail, tail_from)? && !is_monotonous(&tail))
+    };
+    compare().unwrap_or(false)
 }
 
 fn born_ns(shown: &Shown) -> i128 {
@@ -65,8 +169,9 @@ fn born_ns(shown: &Shown) -> i128 {
 }
 
 /// Whether rotation makes this name out of that of `seat`: a number, a date or a word like `old` behind the name, or
-/// between its stem and its ending.
-fn is_rotated(path: &Path, seat: &Path) -> bool {
+/// between its stem and its ending. `surely`: what is read under this name in any case may be a log of its own, as
+/// `app-2.log` beside `app.log`: only a date counts there.
+fn is_rotated(path: &Path, seat: &Path, surely: bool) -> bool {
     let (Some(name), Some(own)) = (path.file_name(), seat.file_name()) else { return false };
     let (name, own) = (name.as_bytes(), own.as_bytes());
     if name.strip_prefix(own).is_some_and(is_mark_of_rotation) {
@@ -74,7 +179,9 @@ fn is_rotated(path: &Path, seat: &Path) -> bool {
     }
     let (Some(stem), Some(ending)) = (seat.file_stem().map(OsStr::as_bytes), seat.extension()) else { return false };
     let ending = [b".", ending.as_bytes()].concat();
-    name.strip_prefix(stem).and_then(|rest| rest.strip_suffix(&ending[..])).is_some_and(is_mark_of_rotation)
+    let mark = name.strip_prefix(stem).and_then(|rest| rest.strip_suffix(&ending[..]));
+    let digits = |mark: &[u8]| mark.iter().filter(|byte| byte.is_ascii_digit()).count();
+    mark.is_some_and(|mark| is_mark_of_rotation(mark) && (!surely || digits(mark) >= DATE_DIGITS))
 }
 
 /// `.1`, `-20240101`, `.2024-01-01_12.30`, `.old`.
@@ -89,7 +196,14 @@ mod tests {
     use super::*;
 
     fn rotated(name: &str, seat: &str) -> bool {
-        is_rotated(&Path::new("/v").join(name), &Path::new("/v").join(seat))
+        is_rotated(&Path::new("/v").join(name), &Path::new("/v").join(seat), false)
+    }
+
+    #[test]
+    fn a_log_of_its_own_beside_another_is_no_generation_of_that_one() {
+        let surely = |name: &str| is_rotated(&Path::new("/v").join(name), Path::new("/v/app.log"), true);
+        assert!(surely("app.log.1") && surely("app.log-20240101") && surely("app-20240101.log"));
+        assert!(!surely("app-2.log") && !surely("app.3.log"));
     }
 
     #[test]

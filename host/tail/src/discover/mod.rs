@@ -17,6 +17,7 @@ mod hints; // kernel events: which paths to look at
 mod hub; // the one who waits, scans and answers
 mod hunt; // the search for the file behind a mark
 mod known; // files from before, found again by place and content
+mod late; // finished files that are written again where no pattern looks
 mod missed; // generations that came and went between two looks
 mod open; // from a place without a stream to an opened file
 mod paths_index; // which streams lie at a path

@@ -56,6 +56,8 @@ impl Entry {
                 pace = Pace::OutOfDescriptors;
                 break;
             }
+            // It was found elsewhere than in its place: those that were there after it come next.
+            self.find_missed();
         }
         waiting.into_iter().rev().for_each(|candidate| self.backlog.push_front(candidate));
         if self.backlog.is_empty() {
@@ -175,6 +177,9 @@ impl Entry {
                 Hunted::Working => self.hunts.push_front(hunt),
                 Hunted::Found { path, shown, packing, ends } => {
                     self.depart(&hunt, shown.place.born_ns);
+                    if hunt.replaced && packing.is_none() {
+                        self.count_uncopied(&hunt, shown.size, opener);
+                    }
                     let elsewhere = known_elsewhere(self.known.get(hunt.id), &shown);
                     if ends && elsewhere {
                         self.is_shipped_at(hunt.id, &path, &shown, opener);
@@ -182,7 +187,10 @@ impl Entry {
                         self.backlog.retain(|candidate| candidate.shown.place != shown.place);
                         self.held.retain(|held| held.candidate.shown.place != shown.place);
                         let found = Some(hunt.id);
-                        self.backlog.push_front(Candidate { found, packing, ..Candidate::new(path, shown) });
+                        let born_ns = shown.place.born_ns;
+                        let before = |c: &&Candidate| c.found.is_some() && c.shown.place.born_ns < born_ns;
+                        let behind = self.backlog.iter().take_while(before).count();
+                        self.backlog.insert(behind, Candidate { found, packing, ..Candidate::new(path, shown) });
                     }
                 }
                 Hunted::Nothing => self.give_up(&hunt, opener),
@@ -201,6 +209,17 @@ impl Entry {
         // A truncated file keeps its birth: what was copied before is told by its copy.
         let born_ns = if hunt.replaced { copy_born_ns.or(known.place.born_ns) } else { known.place.born_ns };
         self.departed.push(Departure::new(seat, born_ns, seen_ns));
+    }
+
+    /// What was seen of a truncated file and is not in its copy was written after it was copied.
+    fn count_uncopied(&mut self, hunt: &Hunt, copied: u64, opener: &mut Opener<'_>) {
+        let Some(known) = self.known.get(hunt.id) else { return };
+        if hunt.size_seen <= copied || known.evidence.packed_bytes.is_some() {
+            return;
+        }
+        let (key, path, cause) = (known.key.clone(), known.path.clone(), LossCause::Truncated);
+        let bytes = hunt.size_seen - copied;
+        opener.events.push(FileEvent::Lost { key, path, offset: copied, bytes, cause });
     }
 
     /// Nothing holds the rest of a known file.
@@ -323,9 +342,15 @@ impl Entry {
             let Some(known) = self.known.get(id) else { return Ok(()) };
             if known.finished && known.is_all_of(shown.size) {
                 self.known.set_compared(id, &shown);
-            } else {
-                self.open_known(id, &candidate, file, shown, opener);
+                return Ok(());
             }
+            if !candidate.copies_sought && self.seek_copies(id, &file, &shown) {
+                candidate = Candidate { shown, copies_sought: true, file: Some(Arc::new(file)), ..candidate };
+                let behind = self.backlog.iter().take_while(|other| other.seat.is_some()).count();
+                self.backlog.insert(behind, candidate);
+                return Ok(());
+            }
+            self.open_known(id, &candidate, file, shown, opener);
             return Ok(());
         }
         // What was known to lie here lies here no more: its unread rest may be in a copy, and goes first.
@@ -347,9 +372,15 @@ impl Entry {
             // From now on the offsets are those of a content.
             known.evidence.packed_bytes.get_or_insert(0);
         }
-        // A finished file that grows again has settled where it is now; any other belongs where it was first seen.
-        let seat = if known.finished { candidate.path.clone() } else { known.home.clone() };
+        // A finished file that grows again has settled where it is now, if files are read there; any other belongs where
+        // it was first seen.
+        let settled = known.finished && self.spec.patterns.matches(&candidate.path);
+        let seat = if settled { candidate.path.clone() } else { known.home.clone() };
         let home = known.home.clone();
+        if candidate.found.is_none() && !known.finished && known.path == home && candidate.path != home {
+            let seen_ns = i128::from(known.updated_ms) * 1_000_000;
+            self.departed.push(Departure::new(Arc::from(home.as_path()), known.place.born_ns, seen_ns));
+        }
         let start = known.offset;
         self.open_as(id, candidate, shown, seat, (file, home, Some(known), start), opener);
     }

@@ -67,6 +67,8 @@ pub(super) struct Candidate {
     pub(super) compared: bool,
     /// It is no copy of anything that is being read.
     pub(super) compared_with_streams: bool,
+    /// Copies of what was in it before were looked for.
+    pub(super) copies_sought: bool,
     /// Kept open since it was first seen: its path may be gone.
     pub(super) file: Option<Arc<File>>,
 }
@@ -82,6 +84,7 @@ impl Candidate {
             seat: None,
             compared: false,
             compared_with_streams: false,
+            copies_sought: false,
             file: None,
         }
     }
