@@ -42,7 +42,8 @@ impl Shard {
     pub(super) fn take_snapshots(&mut self) {
         for ix in self.streams.awake() {
             let Some(stream) = self.streams.get_mut(ix) else { continue };
-            if !stream.dirty || !stream.chain.is_idle() {
+            // A batch in the hand lies before the reader's position and has not entered the chain.
+            if !stream.dirty || !stream.chain.is_idle() || !stream.rest.is_empty() {
                 continue;
             }
             match stream.chain.snapshot(self.services.ledger(&stream.armed.entry.name)) {

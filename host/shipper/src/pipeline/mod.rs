@@ -16,6 +16,7 @@ mod ending; // finished, closed, truncated, stopped
 mod events; // what filters said, to the log
 mod housekeeping; // marks to the store, counts to the board
 mod line_numbers; // which line of its file a record came from
+mod lineage; // the order of files that had the same path
 mod outgoing; // from an answer to parcels
 mod parcels; // which stream a report belongs to
 mod parked; // a stream that sleeps, in few bytes

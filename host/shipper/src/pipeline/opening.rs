@@ -110,6 +110,8 @@ fn new_stream(ix: StreamIx, beginning: Beginning, record: StreamRecord, reader: 
         line_numbers: None,
         partition: record.partition,
         predecessor: beginning.predecessor,
+        must_ask: true,
+        waits_for: Vec::new(),
         gone: false,
         pinned: false,
         shrank: false,

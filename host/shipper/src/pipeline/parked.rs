@@ -103,6 +103,8 @@ impl Parked {
             numbered: None,
             line_numbers: None,
             predecessor: None,
+            must_ask: true,
+            waits_for: Vec::new(),
             gone: self.gone,
             pinned: false,
             shrank: false,

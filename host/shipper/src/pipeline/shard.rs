@@ -213,29 +213,6 @@ impl Shard {
         self.schedule.feed_unpacking(self.services.pool.unpackers().room());
     }
 
-    /// Whether the file that had this path before still has something to say first.
-    fn must_wait(&mut self, ix: StreamIx) -> bool {
-        let Some(predecessor) = self.streams.get(ix).and_then(|stream| stream.predecessor.clone()) else {
-            return false;
-        };
-        let first = self.streams.find(&predecessor).and_then(|before| self.streams.get(before));
-        let waits = first.is_some_and(|before| before.goes_first());
-        if !waits && let Some(stream) = self.streams.get_mut(ix) {
-            stream.predecessor = None;
-        }
-        waits
-    }
-
-    /// Streams that wait for this one look again.
-    fn wake_successors(&mut self, ix: StreamIx) {
-        let Some(key) =
-            self.streams.get(ix).filter(|stream| stream.life != Life::Reading).map(|stream| stream.key.clone())
-        else {
-            return;
-        };
-        self.streams.successors(&key).into_iter().for_each(|other| self.schedule.ready(other));
-    }
-
     /// Takes a stream off the shard when everything of it has come to an end.
     fn end_if_due(&mut self, ix: StreamIx) {
         let Some(stream) = self.streams.get_mut(ix) else {
@@ -257,7 +234,8 @@ impl Shard {
             .commits
             .send(CommitMessage::Commit { records: record.into_iter().collect(), removed: Vec::new() });
         (self.links.report)(report);
-        let waiting = self.streams.successors(&key);
+        let mut waiting = self.streams.waiting_behind(&key);
+        waiting.extend(self.streams.behind(&key)); // one that nobody is before any more may be parked
         self.streams.remove(ix);
         self.schedule.forget(ix);
         waiting.into_iter().for_each(|ix| self.schedule.ready(ix));

@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use tailmill_tail::{Batch, FileOffset};
 
 impl Stream {
-    /// Puts in what comes before the first such line, keeps the rest for later, counts what is left out.
+    /// Takes what is around such lines in hand, counts what is left out.
     pub(super) fn leave_out(&mut self, batch: Batch, services: &mut Services) {
-        let (mut parts, left_out) = take_apart(batch, &self.step_over);
+        let (parts, left_out) = take_apart(batch, &self.step_over);
         for (offset, count) in left_out {
             tracing::warn!(entry = %self.entry(), file = %self.path.display(), offset, bytes = count.bytes, "stepped over a line");
             self.counts.dropped += count;
@@ -18,11 +18,7 @@ impl Stream {
         }
         let mark = self.mark();
         self.step_over.retain(|offset| *offset >= mark);
-        if !parts.is_empty() {
-            let first = parts.remove(0);
-            self.rest.extend(parts);
-            self.enter(first);
-        }
+        self.rest.extend(parts);
     }
 }
 

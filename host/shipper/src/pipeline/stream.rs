@@ -1,6 +1,7 @@
 //! One file of one entry on its way: its reader, its chain, its progress and what it waits for.
 
 use super::line_numbers::LineNumbers;
+use super::lineage::WaitFor;
 use super::outgoing::Outgoing;
 use super::recovery::Recovery;
 use super::streams::StreamIx;
@@ -62,7 +63,7 @@ pub(super) struct Stream {
     pub chain: Chain,
     pub progress: Progress,
     pub life: Life,
-    /// What is left of a batch that was taken apart because a line of it is stepped over.
+    /// A batch in its hand: it waits for the file before, or was taken apart because a line of it is stepped over.
     pub rest: VecDeque<Batch>,
     /// Starts of lines that a person decided to leave out.
     pub step_over: BTreeSet<FileOffset>,
@@ -75,8 +76,11 @@ pub(super) struct Stream {
     pub line_numbers: Option<Box<LineNumbers>>,
     /// Topic and number, once chosen, for `partition: stream`.
     pub partition: Option<(String, i32)>,
-    /// The file that had this path before: its last line goes first.
+    /// The file that had this path before: its last line goes first. When that one has ended, the one before it.
     pub predecessor: Option<StreamKey>,
+    /// It has to find out whether it waits for the files before its own: it was opened, or has a new batch in its hand.
+    pub must_ask: bool,
+    pub waits_for: Vec<WaitFor>,
     /// The file has no name any more.
     pub gone: bool,
     /// It was reported as a deleted file that is not read to its end.
@@ -196,6 +200,10 @@ impl Stream {
     /// The record that the store keeps.
     pub(super) fn record(&mut self, finished: bool, now_ms: i64) -> StreamRecord {
         let (position, held) = (self.position(), self.chain.oldest_held());
+        if self.mark() == self.reader.position() && self.rest.is_empty() {
+            // As much as there is: the beginning of the last batch would prove less, of a short file nothing.
+            self.progress.note_boundary(self.reader.evidence());
+        }
         let (resume, evidence) = self.progress.resume_point(position, held);
         StreamRecord {
             entry: self.key.entry.to_string(),
@@ -251,6 +259,7 @@ impl Stream {
         self.line_numbers = None;
         self.outstanding = 0;
         self.at_end = false;
+        self.must_ask = true;
         self.flushed = false;
         Ok(())
     }

@@ -37,7 +37,7 @@ pub(super) struct Streams {
     next: StreamIx,
     slots: BTreeMap<StreamIx, Slot>,
     by_key: HashMap<StreamKey, StreamIx>,
-    /// Those that wait for the stream of this name to say its last line, and some that did.
+    /// Those whose files came directly after that of the stream of this name. Invariant: it is there.
     successors: HashMap<StreamKey, Vec<StreamIx>>,
     awake: BTreeSet<StreamIx>,
     /// How many streams of each entry are asleep. Invariant: none is 0.
@@ -50,7 +50,7 @@ impl Streams {
         self.next += 1;
         let stream = make(self.next);
         self.by_key.insert(stream.key.clone(), self.next);
-        if let Some(predecessor) = &stream.predecessor {
+        if let Some(predecessor) = stream.predecessor.as_ref().filter(|key| self.by_key.contains_key(key)) {
             self.successors.entry(predecessor.clone()).or_default().push(self.next);
         }
         self.slots.insert(self.next, Slot::Whole(Box::new(stream)));
@@ -58,7 +58,7 @@ impl Streams {
         self.next
     }
 
-    /// Lets a stream go.
+    /// Lets a stream go. Those behind it are behind the one that was before it from now on.
     pub(super) fn remove(&mut self, ix: StreamIx) -> Option<Stream> {
         self.wake(ix);
         self.awake.remove(&ix);
@@ -67,8 +67,28 @@ impl Streams {
             Slot::Parked(parked) => parked.wake(ix),
         };
         self.by_key.remove(&stream.key);
-        self.successors.remove(&stream.key);
+        let behind = self.successors.remove(&stream.key).unwrap_or_default();
+        for other in &behind {
+            if let Some(other) = self.get_mut(*other) {
+                other.predecessor.clone_from(&stream.predecessor);
+            }
+        }
+        if let Some(before) = &stream.predecessor {
+            self.forget_successor(before, ix);
+            if !behind.is_empty() && self.by_key.contains_key(before) {
+                self.successors.entry(before.clone()).or_default().extend(behind);
+            }
+        }
         Some(stream)
+    }
+
+    fn forget_successor(&mut self, key: &StreamKey, ix: StreamIx) {
+        if let Some(behind) = self.successors.get_mut(key) {
+            behind.retain(|other| *other != ix);
+            if behind.is_empty() {
+                self.successors.remove(key);
+            }
+        }
     }
 
     /// By number. One that was parked is whole again; give it a turn, so that it can be parked once more.
@@ -97,10 +117,42 @@ impl Streams {
         self.by_key.get(key).copied()
     }
 
-    /// Streams that wait for the stream of this name.
-    pub(super) fn successors(&self, key: &StreamKey) -> Vec<StreamIx> {
-        let waits = |ix: &StreamIx| self.get(*ix).is_some_and(|stream| stream.predecessor.as_ref() == Some(key));
-        self.successors.get(key).into_iter().flatten().copied().filter(waits).collect()
+    /// The streams of the files that had a stream's path before its own, the last of them first.
+    pub(super) fn ancestors(&self, ix: StreamIx) -> Vec<StreamIx> {
+        let before = |ix: &StreamIx| self.find(self.get(*ix)?.predecessor.as_ref()?);
+        std::iter::successors(before(&ix), before).collect()
+    }
+
+    /// The files before it have all come to their ends.
+    pub(super) fn has_no_predecessor(&mut self, ix: StreamIx) {
+        if let Some(before) = self.get_mut(ix).and_then(|stream| stream.predecessor.take()) {
+            self.forget_successor(&before, ix);
+        }
+    }
+
+    /// Streams whose files came directly after that of the stream of this name.
+    pub(super) fn behind(&self, key: &StreamKey) -> Vec<StreamIx> {
+        self.successors.get(key).cloned().unwrap_or_default()
+    }
+
+    /// Whether any stream came after another one that is still there.
+    pub(super) fn has_successors(&self) -> bool {
+        !self.successors.is_empty()
+    }
+
+    /// Streams that wait for the stream of this name, directly or behind others.
+    pub(super) fn waiting_behind(&self, key: &StreamKey) -> Vec<StreamIx> {
+        let (mut waiting, mut keys) = (Vec::new(), vec![key]);
+        while let Some(key) = keys.pop() {
+            for ix in self.successors.get(key).into_iter().flatten() {
+                let Some(stream) = self.get(*ix) else { continue };
+                keys.push(&stream.key);
+                if !stream.waits_for.is_empty() {
+                    waiting.push(*ix);
+                }
+            }
+        }
+        waiting
     }
 
     /// All but those that are parked.

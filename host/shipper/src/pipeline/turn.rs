@@ -167,6 +167,12 @@ impl Stream {
         }
         let limits = BatchLimits { bytes: services.settings.batch_bytes, lines: self.batch_lines };
         match self.reader.read_due(&limits, &services.pool, services.now) {
+            Ok(Read::Batch(batch)) if self.predecessor.is_some() => {
+                // Whatever lay in the file before when this was read goes first.
+                self.take_in(batch, services);
+                self.must_ask = true;
+                Some(Turn::Again)
+            }
             Ok(Read::Batch(batch)) => {
                 self.offer(batch, services);
                 None
@@ -200,7 +206,28 @@ impl Stream {
 
     /// A batch enters the chain.
     pub(super) fn offer(&mut self, batch: tailmill_tail::Batch, services: &mut Services) {
-        account::read(self, &batch, services);
+        if self.step_over.is_empty() {
+            self.note_read(&batch, services);
+            return self.enter(batch);
+        }
+        self.take_in(batch, services);
+        if let Some(first) = self.rest.pop_front() {
+            self.enter(first);
+        }
+    }
+
+    /// A batch was read, and is kept in the hand.
+    fn take_in(&mut self, batch: tailmill_tail::Batch, services: &mut Services) {
+        self.note_read(&batch, services);
+        if self.step_over.is_empty() {
+            self.rest.push_back(batch);
+        } else {
+            self.leave_out(batch, services);
+        }
+    }
+
+    fn note_read(&mut self, batch: &tailmill_tail::Batch, services: &mut Services) {
+        account::read(self, batch, services);
         self.progress.note_boundary(batch.evidence);
         self.read_at = services.now;
         self.at_end = false;
@@ -208,11 +235,6 @@ impl Stream {
         self.quiet_since = None;
         self.idle_since = None;
         self.dirty = true;
-        if self.step_over.is_empty() {
-            self.enter(batch);
-        } else {
-            self.leave_out(batch, services);
-        }
     }
 
     /// A whole batch, or what is left of one.
