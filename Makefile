@@ -17,7 +17,7 @@ BIN = $(or $(CARGO_TARGET_DIR),target)/release
 SEED ?=
 DRAWN := $(or $(SEED),$(shell echo $$((RANDOM * 32768 + RANDOM))))
 
-.PHONY: help setup build filters kafka etcd demo test test-unit test-filters test-e2e bench bench-scale lint soak clean
+.PHONY: help setup build filters kafka etcd nginx demo test test-unit test-filters test-e2e bench bench-scale lint soak clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ kafka:
 etcd:
 	@scripts/fetch-etcd >/dev/null
 
+nginx:
+	@scripts/fetch-nginx >/dev/null
+
 demo: build kafka ## Show it working, from nothing, in a minute (ARGS=--keep: go on until ctrl-c)
 	@$(BIN)/demo $(ARGS)
 
@@ -53,7 +56,7 @@ test-filters: build
 	@scripts/section 'filter tests, SEED=$(DRAWN)'
 	@$(FILTERS) test $(CARGO_FLAGS) --release --workspace
 
-test-e2e: build kafka etcd
+test-e2e: build kafka etcd nginx
 	@scripts/section 'integration and end-to-end tests, SEED=$(DRAWN)'
 	@cargo test $(CARGO_FLAGS) --release --workspace --test '*'
 

@@ -15,6 +15,8 @@ pub mod kafka; // a broker
 pub mod etcd; // an etcd
 pub mod lines; // log lines that can be recognised wherever they arrive
 pub mod logfile; // a program that writes and rotates its log
+pub mod writer; // the same, all the time, while real tools rotate it
+pub mod nginx; // a real server under load whose log rotates
 pub mod failing; // system calls that fail
 pub mod topic; // what arrived
 pub mod oracle; // what should have arrived, and whether it did

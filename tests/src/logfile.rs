@@ -58,6 +58,16 @@ impl LogFile {
         to
     }
 
+    /// As a program does that was told that its log was rotated: from now on into the file that has its name.
+    pub fn reopen(&mut self) {
+        self.file = open(&self.path);
+    }
+
+    /// As a program does that has its log open under another name: from now on into that file.
+    pub fn go_on_in(&mut self, path: &Path) {
+        self.file = open(path);
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

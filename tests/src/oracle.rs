@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::lines;
+use crate::lines::{self, Style};
 use crate::logfile::LogFile;
 use crate::topic::{Record, Tap};
 
@@ -29,18 +29,25 @@ impl Expected {
         let mut expected = Expected::default();
         for file in files {
             for number in file.numbers() {
-                expected.add(file, number, &keep);
+                expected.add(file.style(), (file.writer(), number), &keep);
             }
         }
         expected
     }
 
-    fn add(&mut self, file: &LogFile, number: u64, keep: &impl Fn(&[u8]) -> bool) {
-        let line = lines::line(file.style(), file.writer(), number);
+    /// These lines.
+    pub fn lines(style: Style, tags: impl IntoIterator<Item = lines::Tag>) -> Expected {
+        let mut expected = Expected::default();
+        tags.into_iter().for_each(|tag| expected.add(style, tag, &|_: &[u8]| true));
+        expected
+    }
+
+    fn add(&mut self, style: Style, (writer, number): lines::Tag, keep: &impl Fn(&[u8]) -> bool) {
+        let line = lines::line(style, writer, number);
         let kept = keep(&line);
         let count = if kept { &mut self.delivered } else { &mut self.filtered };
         *count = (count.0 + 1, count.1 + line.len() as u64 + 1);
-        let numbers = self.writers.entry(file.writer()).or_default();
+        let numbers = self.writers.entry(writer).or_default();
         if kept {
             numbers.insert(number);
         }
@@ -181,7 +188,6 @@ impl fmt::Display for Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lines::Style;
 
     fn check(arrived: &[u64], expected: Verdict) {
         let dir = tempfile::tempdir().unwrap();

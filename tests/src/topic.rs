@@ -7,7 +7,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::time::{Duration, Instant};
 
 use crate::kafka::Kafka;
-use crate::wait::PATIENCE;
+use crate::wait::{self, PATIENCE};
 
 /// A record as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,8 +100,9 @@ impl Tap {
     /// Reads to where the topic ends now.
     pub fn to_end(&mut self) -> &[Record] {
         for partition in 0..self.partitions {
-            let watermarks = self.consumer.fetch_watermarks(&self.topic, partition, PATIENCE);
-            let (low, high) = watermarks.expect("the broker answers");
+            // A broker that has just started may not lead the partition yet.
+            let watermarks = || self.consumer.fetch_watermarks(&self.topic, partition, PATIENCE).ok();
+            let (low, high) = wait::until("the broker answers", String::new, watermarks);
             let topic = self.topic.clone();
             self.until(&format!("{topic}[{partition}] is read to {high}"), String::new, |records| {
                 low == high
