@@ -86,7 +86,7 @@ pub(crate) fn precompile(wasm: &[u8]) -> Result<Vec<u8>, String> {
         other => other.to_string(),
     })?;
     let said = |error: wasmtime::Error| format!("{error:#}");
-    let engine = wasmtime::Engine::new(&settings::config()).map_err(said)?;
+    let engine = wasmtime::Engine::new(&settings::config(false)).map_err(said)?;
     engine.precompile_component(&component).map_err(said)
 }
 

@@ -5,6 +5,7 @@ use crate::digest::Digest;
 use crate::error::{EngineError, LoadError};
 use crate::module::Module;
 use crate::pace::Pace;
+use crate::tools::{Counted, GuestClock, Tally, Tools};
 use crate::{compile, native, scan, settings, wrap};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,11 +20,16 @@ pub struct EngineOptions {
     pub epoch_every: Duration,
     /// Compile in a child process and keep the result. `None`: compile in this process, for tests and tools.
     pub cache: Option<CacheOptions>,
+    /// The time that guests are told. `None`: the machine's.
+    pub guest_clock: Option<GuestClock>,
+    /// Count what guests execute (see [`Engine::counted`]). Code that counts is slower and fits no other engine: it is compiled in
+    /// this process, whatever `cache` says.
+    pub counts: bool,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        EngineOptions { epoch_every: Duration::from_millis(5), cache: None }
+        EngineOptions { epoch_every: Duration::from_millis(5), cache: None, guest_clock: None, counts: false }
     }
 }
 
@@ -86,14 +92,15 @@ struct Shared {
 impl Engine {
     /// Makes an engine. With a cache its directory is made and looked over.
     pub fn new(options: EngineOptions) -> Result<Engine, EngineError> {
-        let wasmtime =
-            wasmtime::Engine::new(&settings::config()).map_err(|error| EngineError::Wasmtime(format!("{error:#}")))?;
+        let wasmtime = wasmtime::Engine::new(&settings::config(options.counts))
+            .map_err(|error| EngineError::Wasmtime(format!("{error:#}")))?;
         let open = |cache: &CacheOptions| {
             Cache::open(&cache.dir, &wasmtime)
                 .map_err(|why| EngineError::Cache { dir: cache.dir.display().to_string(), why })
         };
-        let cache = options.cache.as_ref().map(open).transpose()?;
-        Ok(Engine { shared: Arc::new(Shared { wasmtime, options, cache, pace: Arc::default() }) })
+        let cache = options.cache.as_ref().filter(|_| !options.counts).map(open).transpose()?;
+        let tools = Tools { clock: options.guest_clock.clone(), tally: options.counts.then(Tally::default) };
+        Ok(Engine { shared: Arc::new(Shared { wasmtime, options, cache, pace: Arc::new(Pace::new(tools)) }) })
     }
 
     /// The engine's clock, until `stop`: to be run by a thread of the owner, one for each engine. Without it no call is ever
@@ -105,6 +112,11 @@ impl Engine {
     /// One step of the clock, for an owner that keeps the time itself: to be called every `epoch_every`.
     pub fn tick_epoch(&self) {
         self.shared.wasmtime.increment_epoch();
+    }
+
+    /// What guests have executed so far. Nothing where the engine does not count.
+    pub fn counted(&self) -> Counted {
+        self.shared.pace.tools.tally.as_ref().map(Tally::counted).unwrap_or_default()
     }
 
     /// How often [`Engine::tick_epoch`] is to be called.

@@ -181,7 +181,9 @@ impl Instance {
         R: wasmtime::component::ComponentNamedList + wasmtime::component::Lift,
     {
         let _running = store::begin_call(&mut self.store, self.limits.call_time, bytes);
-        function.call(&mut self.store, params).map_err(|error| fault::of_error(&error, self.store.data_mut(), during))
+        let called = function.call(&mut self.store, params);
+        store::end_call(&mut self.store);
+        called.map_err(|error| fault::of_error(&error, self.store.data_mut(), during))
     }
 
     fn release(&mut self, function: Option<func::Release>, origin: &Origin, during: &str) -> Result<Released, Fault> {
@@ -203,6 +205,7 @@ impl Instance {
         let mut given = std::mem::take(&mut self.scratch.given);
         if let Some(needles) = &self.skip {
             needles.lines(lines, &mut given);
+            self.store.data().count_skipped(lines.len() - given.len());
         }
         let answer = if given.len() == lines.len() {
             self.enter(first, lines, None, origin)
@@ -232,13 +235,15 @@ impl Instance {
         let run = match &self.lane {
             Lane::Batch(run) => *run,
             Lane::Line(run) => {
-                let outcome = each_line::run(*run, &mut self.store, first, lines, self.limits.output_bytes)?;
-                return Ok(Answer { outcome, oldest_held: None });
+                let outcome = each_line::run(*run, &mut self.store, first, lines, self.limits.output_bytes);
+                store::end_call(&mut self.store);
+                return Ok(Answer { outcome: outcome?, oldest_held: None });
             }
         };
         let run: func::RunBatch<'_> = run;
         let packed = pack::pack(lines, given, &mut self.scratch.packed);
         let called = run.call(&mut self.store, (first, packed));
+        store::end_call(&mut self.store);
         let (answer,) = called.map_err(|error| fault::of_error(&error, self.store.data_mut(), "run"))?;
         let allowed = self.allowed(self.progress.window_of_lines(first, count), count);
         match answer {

@@ -20,8 +20,12 @@ pub use digest::{Digest, NotADigest};
 pub use error::{EngineError, LoadError};
 pub use surroundings::{HostNotes, Origin, Surroundings};
 
+mod tools; // what only the workbench asks of an engine
+pub use tools::{Counted, GuestClock};
+
 mod engine; // bytes -> module, by way of:
 mod scan; // what can be known without compiling
+mod inspect; // the same for a person
 mod wrap; // core module -> component
 mod compile; // in a child process, under limits
 mod memfile;
@@ -30,6 +34,7 @@ mod cache; // of compiled modules
 mod native; // the one unsafe line
 pub use compile::{ChildError, compile_child};
 pub use engine::{CacheOptions, CompileLimits, Compiled, Engine, EngineOptions};
+pub use inspect::{Inspection, Size, inspect};
 pub use scan::{BODY_BYTES_MAX, FUNCTIONS_MAX, LOCALS_MAX, LOOP_NESTING_MAX, MODULE_BYTES_MAX, NESTING_MAX};
 pub use wrap::wrap;
 

@@ -3,6 +3,7 @@
 //! A thread of the owner runs it. Calls count themselves in and out; the first one after a rest wakes the clock, so that no
 //! guest ever runs without it, and an idle agent is not woken two hundred times a second.
 
+use crate::tools::Tools;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
@@ -19,12 +20,18 @@ pub(crate) struct Pace {
     running: AtomicUsize,
     resting: AtomicBool,
     clock: OnceLock<Thread>,
+    /// What the workbench wants of the same calls.
+    pub(crate) tools: Tools,
 }
 
 /// A call that is running; it ends when this is dropped.
 pub(crate) struct Running(Arc<Pace>);
 
 impl Pace {
+    pub(crate) fn new(tools: Tools) -> Pace {
+        Pace { tools, ..Pace::default() }
+    }
+
     /// A call begins.
     pub(crate) fn enter(self: &Arc<Self>) -> Running {
         // Ordering: sequential, so that of this and the clock's going to rest one sees the other.

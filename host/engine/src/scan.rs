@@ -197,6 +197,6 @@ fn within(what: &'static str, found: usize, max: usize) -> Result<(), LoadError>
     if found <= max { Ok(()) } else { Err(LoadError::TooBig { what, found, max }) }
 }
 
-fn damaged(error: wasmparser::BinaryReaderError) -> LoadError {
+pub(crate) fn damaged(error: wasmparser::BinaryReaderError) -> LoadError {
     LoadError::NotWasm { why: error.to_string() }
 }

@@ -30,6 +30,7 @@ pub(crate) fn start(
     let running = store::begin_call(&mut store, limits.call_time * START_FACTOR, TRAITS_BYTES);
     let brought = bring_up(linked, &mut store, config_json.as_bytes(), line_world_stateless);
     drop(running);
+    store::end_call(&mut store);
     match brought {
         Ok((lane, optional, traits)) => {
             let skip = if traits.stateless { Needles::new(&traits.needles).map_err(broken)? } else { None };

@@ -4,6 +4,7 @@ use crate::limits::Limits;
 use crate::notes::Notes;
 use crate::pace::{Pace, Running};
 use crate::surroundings::{Origin, Surroundings};
+use crate::tools::FUEL;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
@@ -55,8 +56,16 @@ pub(crate) fn new_store(
 }
 
 impl State {
+    /// Lines were answered without the guest.
+    pub(crate) fn count_skipped(&self, lines: usize) {
+        self.pace.tools.tally.iter().for_each(|tally| tally.skipped(lines));
+    }
+
     /// Nanoseconds since the Unix epoch; the clock stands still during a call.
     pub(crate) fn now_ns(&mut self) -> u64 {
+        if let Some(clock) = &self.pace.tools.clock {
+            return clock.now_ns();
+        }
         *self.clock.now_ns.get_or_insert_with(|| {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
@@ -71,10 +80,22 @@ pub(crate) fn begin_call(store: &mut Store<State>, time: Duration, answer_bytes:
     const SLACK: usize = 1 << 20;
     store.set_hostcall_fuel(answer_bytes.saturating_add(SLACK));
     store.set_epoch_deadline(1);
+    if store.data().pace.tools.tally.is_some() {
+        // An error would say that the engine does not count, and it does.
+        let _ = store.set_fuel(FUEL);
+    }
     let state = store.data_mut();
     state.usage.refused = None;
     state.clock.begin(time);
     state.pace.enter()
+}
+
+/// The call is over, however it went: what it executed is counted where that is wanted.
+pub(crate) fn end_call(store: &mut Store<State>) {
+    if store.data().pace.tools.tally.is_some() {
+        let left = store.get_fuel().unwrap_or(FUEL);
+        store.data().pace.tools.tally.iter().for_each(|tally| tally.fuel_left(left));
+    }
 }
 
 /// How long the call has been going on.

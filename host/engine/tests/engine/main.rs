@@ -14,3 +14,4 @@ mod limits; // each limit obeyed and violated
 mod loading; // what may be loaded and what not
 mod needles; // lines that never enter wasm
 mod surroundings; // host, origin, WASI
+mod tools; // what only the workbench asks of an engine

@@ -22,7 +22,7 @@ use tailmill_tail::{Discovery, StreamKey};
 use tokio::sync::watch;
 
 /// Steps of the engine's clock: a twentieth of the shortest limit that an entry may ask for.
-const EPOCH_EVERY: Duration = Duration::from_millis(5);
+pub(super) const EPOCH_EVERY: Duration = Duration::from_millis(5);
 
 /// Where plans come from.
 pub enum PlanSource {
@@ -99,8 +99,9 @@ pub(super) fn compiled_dir(settings: &Settings) -> PathBuf {
 pub(super) fn armory_in(settings: &Settings, dir: PathBuf) -> Result<(Engine, Arc<Armory>)> {
     let compiler = std::env::current_exe().context("while looking for the own executable, which compiles modules")?;
     let cache = CacheOptions { dir, compiler, limits: CompileLimits::STANDARD };
-    let engine = Engine::new(EngineOptions { epoch_every: EPOCH_EVERY, cache: Some(cache) })
-        .context("while starting the filter engine")?;
+    let engine =
+        Engine::new(EngineOptions { epoch_every: EPOCH_EVERY, cache: Some(cache), ..EngineOptions::default() })
+            .context("while starting the filter engine")?;
     let armory = Arc::new(Armory::new(engine.clone(), settings.node.clone()));
     Ok((engine, armory))
 }
