@@ -39,21 +39,21 @@ optional_interface!(
     ticks,
     "export_ticks",
     "with-ticks",
-    "package tailmill:sdk; world with-ticks { export tailmill:filter/ticks@1.0.0; }",
-    "tailmill:filter/types@1.0.0": crate::bindings::batch::tailmill::filter::types
+    "package tailmill:sdk; world with-ticks { export tailmill:filter/ticks@1.1.0; }",
+    "tailmill:filter/types@1.1.0": crate::bindings::batch::tailmill::filter::types
 );
 optional_interface!(
     finish,
     "export_finish",
     "with-finish",
-    "package tailmill:sdk; world with-finish { export tailmill:filter/finish@1.0.0; }",
-    "tailmill:filter/types@1.0.0": crate::bindings::batch::tailmill::filter::types
+    "package tailmill:sdk; world with-finish { export tailmill:filter/finish@1.1.0; }",
+    "tailmill:filter/types@1.1.0": crate::bindings::batch::tailmill::filter::types
 );
 optional_interface!(
     state,
     "export_state",
     "with-state",
-    "package tailmill:sdk; world with-state { export tailmill:filter/state@1.0.0; }"
+    "package tailmill:sdk; world with-state { export tailmill:filter/state@1.1.0; }"
 );
 
 use batch::exports::tailmill::filter::batch as wit_batch;
@@ -63,7 +63,7 @@ use batch::tailmill::filter::{host as wit_host, origin as wit_origin, types as w
 pub(crate) mod world {
     use super::{wit_host, wit_origin};
     pub(crate) use wit_host::{count, now};
-    pub(crate) use wit_origin::{first_offset, node, path, stream_id, topics};
+    pub(crate) use wit_origin::{first_line, first_offset, generation, inode, node, path, stream_id, topics};
 
     pub(crate) fn log(level: u8, message: &str) {
         wit_host::log(level, message.as_bytes());

@@ -155,6 +155,27 @@ impl<'a> Ctx<'a> {
         host::first_offset()
     }
 
+    /// Number of the line of the file, the first being 1, with which the batch that was read begins. It stays the same behind
+    /// filters that drop, join or make lines, so the number of a line is this one plus its place only in a first filter, and
+    /// only where the host neither joins nor skips lines: for numbers of single lines ask the entry for the header `line`.
+    ///
+    /// `None`: not known, as of a file that was begun at its end. As [`inode`](Ctx::inode) and
+    /// [`generation`](Ctx::generation), since version 1.1 of the contract: an agent of 1.0 does not load a filter that asks.
+    pub fn first_line(&self) -> Option<u64> {
+        Some(host::first_line()).filter(|line| *line > 0)
+    }
+
+    /// Inode number of the file. `None`: not known. Since version 1.1 of the contract.
+    pub fn inode(&self) -> Option<u64> {
+        Some(host::inode()).filter(|inode| *inode > 0)
+    }
+
+    /// The id of the file: another one when it was truncated or replaced, the same when it was renamed, also after a restart of
+    /// the agent. Empty: not known. Since version 1.1 of the contract.
+    pub fn generation(&self) -> String {
+        host::generation()
+    }
+
     /// Nanoseconds since the Unix epoch.
     pub fn now_ns(&self) -> u64 {
         host::now_ns()

@@ -52,6 +52,18 @@ pub(crate) fn first_offset() -> u64 {
     world::first_offset()
 }
 
+pub(crate) fn inode() -> u64 {
+    world::inode()
+}
+
+pub(crate) fn generation() -> String {
+    world::generation()
+}
+
+pub(crate) fn first_line() -> u64 {
+    world::first_line()
+}
+
 pub(crate) fn topics() -> Vec<String> {
     world::topics()
 }

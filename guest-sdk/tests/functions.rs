@@ -15,6 +15,12 @@ fn only_config(line: &[u8], config: &Word) -> Verdict {
     if line.starts_with(config.word.as_bytes()) { Verdict::Drop } else { Verdict::Keep }
 }
 
+/// Says of which file the line is.
+#[filter]
+fn of_which_file(_line: &[u8], ctx: &mut Ctx) -> Verdict {
+    Verdict::Replace(format!("{:?} {} {:?}", ctx.inode(), ctx.generation(), ctx.first_line()).into_bytes())
+}
+
 #[filter]
 fn by_bool(line: &[u8]) -> bool {
     line != b"x"
@@ -96,6 +102,18 @@ fn show(sent: &Sent) -> String {
 
 fn two_topics() -> World {
     World { topics: vec!["main".into(), "errors".into()], ..World::default() }
+}
+
+#[test]
+fn a_filter_learns_of_which_file_its_lines_are() {
+    let said = |world: World| {
+        let mut tester = testing::start_in::<of_which_file>(world, "{}").expect("start");
+        tester.run(&["a"]).expect("no fault")[0].text()
+    };
+    let known = World { inode: 7, generation: "5f0c".into(), first_line: 100, ..World::default() };
+    assert_eq!(said(known), "Some(7) 5f0c Some(100)");
+    let unknown = World { inode: 0, generation: String::new(), first_line: 0, ..World::default() };
+    assert_eq!(said(unknown), "None  None");
 }
 
 /// Runs `lines` through `obey`, in one batch and one by one; `wanted` is what comes out.

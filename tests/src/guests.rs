@@ -24,6 +24,23 @@ pub fn batch_world(run: &str) -> Vec<u8> {
     module(BATCH, BATCH_RUN, run, "")
 }
 
+/// A module of the line world that says of which file a line is, in its place: the inode and the number of the batch's first
+/// line in 8 bytes each, and the generation.
+pub fn says_origin() -> Vec<u8> {
+    let imports = r#"
+        (import "tailmill:filter/origin@1.1.0" "inode" (func $inode (result i64)))
+        (import "tailmill:filter/origin@1.1.0" "first-line" (func $first_line (result i64)))
+        (import "tailmill:filter/origin@1.1.0" "generation" (func $generation (param i32)))"#;
+    let run = "(i64.store (i32.const 2048) (call $inode))
+        (i64.store (i32.const 2056) (call $first_line))
+        (call $generation (i32.const 1032))
+        (memory.copy (i32.const 2064) (i32.load (i32.const 1032)) (i32.load (i32.const 1036)))
+        (i32.store (i32.const 1036) (i32.add (i32.const 16) (i32.load (i32.const 1036))))
+        (i32.store (i32.const 1032) (i32.const 2048))
+        (i32.store8 (i32.const 1028) (i32.const 2))";
+    module_with(imports, LINE, "(param $data i32) (param $len i32) (result i32)", run, "", "")
+}
+
 /// A module of the line world that wants something which no filter is given.
 pub fn importing(from: &str, name: &str) -> Vec<u8> {
     let signature = "(param $data i32) (param $len i32) (result i32)";

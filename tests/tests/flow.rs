@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use serde_json::{Value, json};
 use tailmill_tests::agent::Agent;
+use tailmill_tests::guests;
 use tailmill_tests::kafka::Kafka;
 use tailmill_tests::lines::{self, Style};
 use tailmill_tests::logfile::LogFile;
@@ -187,6 +188,49 @@ fn records_say_which_line_of_which_file_they_are_also_after_a_restart_and_a_rota
     assert!(generations.iter().all(|id| id.len() == 32));
     generations.dedup();
     assert_eq!(generations.len(), 2, "{generations:?}");
+}
+
+#[test]
+fn a_filter_learns_of_which_file_its_lines_are_also_after_a_restart_and_a_rotation() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("asked-by-a-filter", 1);
+    let mut agent = Agent::new(kafka);
+    let mut file = log(&agent, "app", Style::Json, 1);
+    agent.module("origin", &guests::says_origin());
+    let mut entry = filtered(entry(&agent, "app.log", &topic), json!([{"use": "origin"}]));
+    entry["headers"] = json!(["inode", "generation", "line"]);
+    agent.entry("app", &entry);
+    agent.start();
+    let mut tap = Tap::open(kafka, &topic);
+    file.write(2_000);
+    tap.until("the first lines", || agent.report(), |records| records.len() >= 2_000);
+    agent.stop_cleanly();
+    file.write(100);
+    agent.start();
+    tap.until("those after a restart", || agent.report(), |records| records.len() >= 2_100);
+    file.rotate();
+    file.write(50);
+    tap.until("those of the next file", || agent.report(), |records| records.len() >= 2_150);
+    // What the filter was told is what the host says in headers; the batch of a line begins with it or with one before it.
+    let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("8 bytes"));
+    let header = |record: &Record, name: &str| String::from_utf8_lossy(record.header(name).expect(name)).into_owned();
+    let mut firsts = Vec::new();
+    for (i, record) in tap.records().iter().enumerate() {
+        let (inode, rest) = record.bytes().split_at(8);
+        let (first_line, generation) = rest.split_at(8);
+        assert_eq!(number(inode).to_string(), header(record, "inode"), "record {i}");
+        assert_eq!(String::from_utf8_lossy(generation), header(record, "generation"), "record {i}");
+        let line: u64 = header(record, "line").parse().expect("a number");
+        assert!((1..=line).contains(&number(first_line)), "record {i}: line {line} of a batch from {first_line:?} on");
+        if [0, 2_000, 2_100].contains(&i) {
+            firsts.push((number(first_line), line));
+        }
+    }
+    assert_eq!(firsts, [(1, 1), (2_001, 2_001), (1, 1)]);
+    let of = |i: usize| [16..48, 0..8].map(|part| tap.records()[i].bytes()[part].to_vec());
+    assert_eq!(of(0), of(2_099));
+    assert_ne!(of(0)[0], of(2_100)[0], "the generation of the next file");
+    assert_ne!(of(0)[1], of(2_100)[1], "its inode");
 }
 
 #[test]

@@ -16,6 +16,12 @@ pub struct World {
     pub stream_id: u64,
     /// Where the first line of the batch starts in its file.
     pub first_offset: u64,
+    /// Number of the line of the file with which the batch begins; 0: not known.
+    pub first_line: u64,
+    /// Inode number of the file; 0: not known.
+    pub inode: u64,
+    /// The id of the file.
+    pub generation: String,
     /// Topics a line may go to; the first is the entry's own.
     pub topics: Vec<String>,
     /// What was logged: 0 debug, 1 info, 2 warn, 3 error, and the message.
@@ -32,6 +38,9 @@ impl Default for World {
             path: b"/var/log/test.log".to_vec(),
             stream_id: 1,
             first_offset: 0,
+            first_line: 1,
+            inode: 1,
+            generation: "test-generation".into(),
             topics: vec!["main".into()],
             logs: Vec::new(),
             counters: BTreeMap::new(),
@@ -78,6 +87,18 @@ pub(crate) fn path() -> Vec<u8> {
 
 pub(crate) fn first_offset() -> u64 {
     CURRENT.with_borrow(|world| world.first_offset)
+}
+
+pub(crate) fn first_line() -> u64 {
+    CURRENT.with_borrow(|world| world.first_line)
+}
+
+pub(crate) fn inode() -> u64 {
+    CURRENT.with_borrow(|world| world.inode)
+}
+
+pub(crate) fn generation() -> String {
+    CURRENT.with_borrow(|world| world.generation.clone())
 }
 
 pub(crate) fn topics() -> Vec<String> {

@@ -50,7 +50,12 @@ fn link_origin(linker: &mut Linker<State>) -> Result<()> {
     })?;
     origin.func_wrap("topics", |store: StoreContextMut<'_, State>, (): ()| -> Result<(Vec<Arc<str>>,)> {
         Ok((store.data().surroundings.topics.clone(),))
-    })
+    })?;
+    origin.func_wrap("inode", |store: StoreContextMut<'_, State>, (): ()| Ok((store.data().origin.inode,)))?;
+    origin.func_wrap("generation", |store: StoreContextMut<'_, State>, (): ()| -> Result<(Arc<str>,)> {
+        Ok((store.data().origin.generation.clone(),))
+    })?;
+    origin.func_wrap("first-line", |store: StoreContextMut<'_, State>, (): ()| Ok((store.data().origin.first_line,)))
 }
 
 /// A copy of a message, as far as it is of interest.

@@ -11,6 +11,12 @@ pub struct Origin {
     pub path: Arc<[u8]>,
     /// Where the first line of the batch starts in its file.
     pub first_offset: u64,
+    /// Inode number of the file; 0: not known.
+    pub inode: u64,
+    /// The id of the file: another one for each generation of a path. Empty: not known.
+    pub generation: Arc<str>,
+    /// Number of the line of the file, the first being 1, with which the batch that was read begins; 0: not known.
+    pub first_line: u64,
 }
 
 /// Facts that stay the same for the life of an instance.

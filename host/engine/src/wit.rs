@@ -11,11 +11,17 @@ pub(crate) const TEXT: &str = include_str!("../../../wit/filter.wit");
 /// Name of an interface of the contract, without the version.
 pub(crate) const PACKAGE: &str = "tailmill:filter/";
 /// The version of the contract that this engine was built with.
-pub(crate) const VERSION: &str = "1.0.0";
+pub(crate) const VERSION: &str = "1.1.0";
 
 /// Functions of the interfaces that a filter may import.
 pub(crate) const HOST_FUNCTIONS: [&str; 4] = ["log", "print", "count", "now"];
-pub(crate) const ORIGIN_FUNCTIONS: [&str; 5] = ["stream-id", "node", "path", "first-offset", "topics"];
+pub(crate) const ORIGIN_FUNCTIONS: [&str; 8] =
+    ["stream-id", "node", "path", "first-offset", "topics", "inode", "generation", "first-line"];
+
+/// The text of [`TEXT`] under the name of another version.
+pub(crate) fn text_as(version: &str) -> String {
+    TEXT.replacen(&format!("package tailmill:filter@{VERSION};"), &format!("package tailmill:filter@{version};"), 1)
+}
 
 /// `batch` of `tailmill:filter/batch@1.2.3`; `None` for anything that is not of version 1 of the contract.
 pub(crate) fn interface_of(name: &str) -> Option<&str> {

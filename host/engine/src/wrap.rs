@@ -3,6 +3,9 @@
 //! A module built by a wit-bindgen carries its own metadata; another one gets that of a world made of the interfaces its
 //! exports name. System calls of WASI preview 1 are answered by an adapter of our own (`preview1.wat`), because the official
 //! one calls the guest's allocator before Go's runtime is up.
+//!
+//! A world is embedded in the version that the module's own exports name, whatever 1.x that is: exports are found by their
+//! exact names. Imports are not: wit-component and wasmtime match any 1.x of them.
 
 use crate::error::LoadError;
 use crate::scan::{self, PREVIEW1, Scan};
@@ -14,6 +17,10 @@ use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
 const ADAPTER: &str = include_str!("preview1.wat");
+/// What the adapter imports. Of 1.0.0 for ever: it goes with modules of every version, and must not make them newer than they are.
+const ADAPTER_TEXT: &str = "package tailmill:filter@1.0.0;
+interface host { print: func(fd: u8, text: list<u8>); now: func() -> u64; }
+world preview1 { import host; }";
 
 /// Interfaces of the contract that a filter can export.
 const EXPORTABLE: [&str; 5] = ["batch", "line", "ticks", "finish", "state"];
@@ -52,24 +59,24 @@ fn encode(core: &[u8], found: &Scan) -> Result<Vec<u8>, String> {
             .filter_map(|name| wit::interface_of(name.split_once('#')?.0))
             .filter(|interface| EXPORTABLE.contains(interface))
             .collect();
-        embed(&mut core, "wrapped", "import host; import origin;", interfaces)?;
+        let exports: String = interfaces.iter().map(|name| format!("export {name}; ")).collect();
+        let text = wit::text_as(version_of(&found.exports));
+        embed(&mut core, "wrapped", &format!("{text}\nworld wrapped {{ import host; import origin; {exports} }}\n"))?;
     }
     let mut encoder = ComponentEncoder::default().validate(true).module(&core).map_err(said)?;
     if found.imports.contains(PREVIEW1) {
         let mut adapter = wat::parse_str(ADAPTER).map_err(said)?;
-        embed(&mut adapter, "preview1", "import host;", BTreeSet::new())?;
+        embed(&mut adapter, "preview1", ADAPTER_TEXT)?;
         encoder = encoder.adapter(PREVIEW1, &adapter).map_err(said)?;
     }
     encoder.encode().map_err(said)
 }
 
 /// Gives it the metadata of one more world of the contract. Each has a name of its own: they are merged.
-fn embed(core: &mut Vec<u8>, name: &str, imports: &str, exports: BTreeSet<&str>) -> Result<(), String> {
-    let exports: String = exports.iter().map(|name| format!("export {name}; ")).collect();
-    let text = format!("{}\nworld {name} {{ {imports} {exports} }}\n", wit::TEXT);
+fn embed(core: &mut Vec<u8>, world: &str, text: &str) -> Result<(), String> {
     let mut resolve = Resolve::default();
-    let package = resolve.push_source("filter.wit", &text).map_err(said)?;
-    let world = resolve.select_world(&[package], Some(name)).map_err(said)?;
+    let package = resolve.push_source("filter.wit", text).map_err(said)?;
+    let world = resolve.select_world(&[package], Some(world)).map_err(said)?;
     embed_component_metadata(core, &resolve, world, StringEncoding::UTF8).map_err(said)
 }
 
@@ -78,10 +85,36 @@ fn said(error: impl std::fmt::Display) -> String {
     format!("{error:#}")
 }
 
+/// The version of the contract that the exports of a core module name: the newest, should they differ; ours, when they
+/// name none.
+fn version_of(exports: &[String]) -> &str {
+    let numbers = |version: &&str| -> Vec<u64> { version.split('.').map_while(|part| part.parse().ok()).collect() };
+    exports
+        .iter()
+        .filter_map(|name| of_contract(name))
+        .map(|(_, version, _)| version)
+        .max_by_key(numbers)
+        .unwrap_or(wit::VERSION)
+}
+
+/// `tailmill:filter/line`, `1.0.0` and `#run` of `tailmill:filter/line@1.0.0#run`, also behind `cabi_post_`.
+fn of_contract(export: &str) -> Option<(&str, &str, &str)> {
+    let (interface, function) = export.split_at(export.find('#')?);
+    wit::interface_of(interface.strip_prefix("cabi_post_").unwrap_or(interface))?;
+    let (interface, version) = interface.split_once('@')?;
+    Some((interface, version, function))
+}
+
 /// A language that cannot write `:`, `/` and `#` in a name exports `line_start`, `line_run` and `realloc`; this gives them the
-/// names of the contract. `None`: there is nothing to rename.
+/// names of the contract. Names of several versions become those of one. `None`: there is nothing to rename.
 fn rename(wasm: &[u8], found: &Scan) -> Result<Option<Vec<u8>>, LoadError> {
-    if found.has_metadata || !found.exports.iter().any(|name| plain_name(name).is_some()) || found.world().is_ok() {
+    let version = version_of(&found.exports);
+    let new_name = |name: &str| match of_contract(name) {
+        Some((interface, other, function)) => (other != version).then(|| format!("{interface}@{version}{function}")),
+        None if found.world().is_ok() => None,
+        None => plain_name(name),
+    };
+    if found.has_metadata || !found.exports.iter().any(|name| new_name(name).is_some()) {
         return Ok(None);
     }
     let damaged = |error: wasmparser::BinaryReaderError| LoadError::NotWasm { why: error.to_string() };
@@ -92,7 +125,7 @@ fn rename(wasm: &[u8], found: &Scan) -> Result<Option<Vec<u8>>, LoadError> {
             let mut exports = ExportSection::new();
             for export in section.clone() {
                 let export = export.map_err(damaged)?;
-                let name = plain_name(export.name).unwrap_or_else(|| export.name.to_owned());
+                let name = new_name(export.name).unwrap_or_else(|| export.name.to_owned());
                 exports.export(&name, kind_of(export.kind)?, export.index);
             }
             renamed.section(&exports);

@@ -1,4 +1,4 @@
-//! Modules built with version 1.0.0 of the contract load, answer and hold as on the day they were built. They are never
+//! Modules built with versions 1.0.0 and 1.1.0 of the contract load, answer and hold as on the day they were built. They are never
 //! built again: when a test here fails, the engine broke every filter there is (docs/contract.md, "How it grows").
 
 use crate::support::{LIMITS, expect_fault, expect_start_fault, load, origin, run, shown, surroundings};
@@ -8,8 +8,10 @@ use tailmill_engine::{FaultKind, Instance, Outcome, Output, Released, World};
 const BATCH: &[u8] = include_bytes!("../frozen/v1-batch.wasm");
 const LINE: &[u8] = include_bytes!("../frozen/v1-line.wasm");
 const PLAIN: &[u8] = include_bytes!("../frozen/v1-plain.wasm");
+const LINE_1_1: &[u8] = include_bytes!("../frozen/v1.1-line.wasm");
+const CORE_1_1: &[u8] = include_bytes!("../frozen/v1.1-core.wasm");
 const CONTRACT: &str = include_str!("../../../../wit/filter.wit");
-const FROZEN_CONTRACT: &str = include_str!("../frozen/v1.wit");
+const FROZEN_CONTRACTS: [&str; 2] = [include_str!("../frozen/v1.wit"), include_str!("../frozen/v1.1.wit")];
 
 fn started(wasm: &[u8], config: &str) -> Instance {
     load(wasm).start(config, &LIMITS, &surroundings(), false).expect("a start")
@@ -31,6 +33,8 @@ fn the_frozen_modules_are_the_ones_that_were_frozen() {
         (BATCH, "sha256:cb77306e280478f63895e01559c3b22029a80fb35af6d22e5c396619329c605b"),
         (LINE, "sha256:f629196a26ec9c72d5a775009abccb2ce80deffc99b8411318005f2fad485158"),
         (PLAIN, "sha256:06714fd1cc5049389f495f14406eded09886ac561701231e66e590083dde9556"),
+        (LINE_1_1, "sha256:05c29e2cd037f1618815dd5f090713d7b1f2803829681a6d4d716ef5baf308c6"),
+        (CORE_1_1, "sha256:65a2cfc30b931a6ce2405d47980a18d2ed45cb594407e122c9a5085b6783fad0"),
     ] {
         assert_eq!(load(wasm).digest().to_string(), digest);
     }
@@ -147,6 +151,26 @@ fn what_a_filter_says_and_asks_is_answered() {
 }
 
 #[test]
+fn a_filter_of_1_1_asks_which_file_it_is_given_and_one_of_1_0_runs_beside_it() {
+    let module = load(LINE_1_1);
+    let named: Vec<String> = ["host", "origin"].map(|name| format!("tailmill:filter/{name}@1.1.0")).into();
+    assert_eq!(BTreeSet::from_iter(module.imports()), BTreeSet::from_iter(named));
+    assert_eq!(module.exports(), ["tailmill:filter/line@1.1.0"]);
+    let (mut newer, mut older, mut core) = (started(LINE_1_1, "{}"), started(LINE, "{}"), started(CORE_1_1, "{}"));
+    check(&mut newer, 0, &["start"], "0:inode=0 generation= line=0", None);
+    for first in [0, 1] {
+        let known = "77 node-7 /var/log/\u{fffd}.log 4096 main+errors";
+        let of_file = format!("inode={} generation=5f0c line=100", 1u64 << 40);
+        check(&mut newer, first, &["origin"], &format!("{first}:{known} {of_file}"), None);
+        check(&mut older, first, &["origin"], &format!("{first}:{known} clock"), None);
+        check(&mut core, first, &["generation"], &format!("{first}:5f0c"), None);
+        check(&mut core, first, &[""], &format!("{first}:\0\0\0\0\0\u{1}\0\0d\0\0\0\0\0\0\0"), None);
+    }
+    check(&mut newer, 2, &["say"], "keep all", None);
+    assert_eq!(newer.take_notes().logs, [(1, "say".to_owned())]);
+}
+
+#[test]
 fn every_verdict_on_a_line_arrives() {
     let mut line = started(LINE, r#"{"a": 1}"#);
     check(&mut line, 3, &["k", "k"], "keep all", None);
@@ -190,19 +214,20 @@ fn block(text: &str, head: &str) -> String {
 /// Functions may be added where the host gives; where it takes, nothing may.
 #[test]
 fn the_contract_grows_by_its_rule() {
+    FROZEN_CONTRACTS.into_iter().for_each(grew_from);
+}
+
+fn grew_from(frozen: &str) {
     for interface in ["types", "batch", "ticks", "finish", "state", "line"] {
         let head = format!("interface {interface}");
-        assert_eq!(block(CONTRACT, &head), block(FROZEN_CONTRACT, &head), "{head}");
+        assert_eq!(block(CONTRACT, &head), block(frozen, &head), "{head}");
     }
     for head in
         ["interface host", "interface origin", "world batch-filter", "world stateful-batch-filter", "world line-filter"]
     {
         let now = block(CONTRACT, head);
-        let gone: Vec<_> = block(FROZEN_CONTRACT, head)
-            .split(';')
-            .filter(|old| !now.contains(old.trim()))
-            .map(str::to_owned)
-            .collect();
+        let gone: Vec<_> =
+            block(frozen, head).split(';').filter(|old| !now.contains(old.trim())).map(str::to_owned).collect();
         assert!(gone.is_empty(), "{head} has lost {gone:?}");
     }
 }

@@ -12,7 +12,8 @@ fn refusal(wasm: &[u8]) -> LoadError {
 
 /// Built against another text of the contract, with its metadata inside.
 fn built_with(guest: &Guest, change: impl Fn(String) -> String) -> Vec<u8> {
-    let text = change(include_str!("../../../../wit/filter.wit").to_owned());
+    // The guests name 1.0.0, which `change` may make another one.
+    let text = change(include_str!("../../../../wit/filter.wit").replace("@1.1.0;", "@1.0.0;"));
     let mut resolve = Resolve::default();
     let package = resolve.push_source("other.wit", &text).unwrap_or_else(|error| panic!("{error:#}\n{text}"));
     let world = if guest.is_line { "line-filter" } else { "batch-filter" };
@@ -112,6 +113,26 @@ fn every_minor_version_of_the_contract_runs_and_no_other_major_one() {
 }
 
 #[test]
+fn system_calls_of_preview1_are_answered_in_every_minor_version() {
+    for version in ["@1.0.0", "@1.1.0", "@1.5.0"] {
+        let guest = guests::batch().imports(
+            "(import \"wasi_snapshot_preview1\" \"sched_yield\" (func $yield (result i32)))
+             (import \"tailmill:filter/host@1.0.0\" \"log\" (func $log (param i32 i32 i32)))",
+        );
+        let body = format!("(call $log (call $yield) (i32.const 0) (i32.const 0)) {}", guest.run);
+        let guest = guest.run(&body);
+        let bare = wat::parse_str(guest.text().replace("@1.0.0", version)).expect("text");
+        for wasm in [bare, built_with(&guest, |text| text.replace("@1.0.0", version))] {
+            let exported = load(&wasm).exports();
+            assert_eq!(exported, [format!("tailmill:filter/batch{version}")]);
+            let mut instance = start(&wasm);
+            assert_eq!(shown(&run(&mut instance, 0, &["a"]).expect("an answer").outcome), "keep all");
+            assert_eq!(instance.take_notes().logs.len(), 1);
+        }
+    }
+}
+
+#[test]
 fn another_type_under_the_right_name_is_refused() {
     let guest = guests::batch();
     let narrow = |text: String| {
@@ -153,6 +174,19 @@ fn plain_names_are_understood_for_languages_that_have_no_others() {
         let mut instance = start(&wat::parse_str(text).expect("text"));
         assert_eq!(shown(&run(&mut instance, 0, &["a"]).expect("an answer").outcome), "keep all");
     }
+}
+
+#[test]
+fn names_of_several_minor_versions_are_understood_in_one_module() {
+    let state = "(func (export \"tailmill:filter/state@1.1.0#save\") (result i32) (i32.const 512))
+        (func (export \"tailmill:filter/state@1.1.0#load\") (param i32 i32) (result i32) (i32.const 512))";
+    let guest = guests::batch().traits(false, &[], false).more(state);
+    let module = load(&guest.wasm());
+    assert!(module.has_state());
+    assert_eq!(module.exports(), ["tailmill:filter/batch@1.1.0", "tailmill:filter/state@1.1.0"]);
+    let mut instance = start(&guest.wasm());
+    assert_eq!(shown(&run(&mut instance, 0, &["a"]).expect("an answer").outcome), "keep all");
+    assert_eq!(instance.save(), Ok(Some(Vec::new())));
 }
 
 #[test]

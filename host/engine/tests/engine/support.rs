@@ -54,7 +54,14 @@ pub(crate) fn surroundings() -> Surroundings {
 }
 
 pub(crate) fn origin() -> Origin {
-    Origin { stream_id: 77, path: Arc::from(b"/var/log/\xff.log".as_slice()), first_offset: 4096 }
+    Origin {
+        stream_id: 77,
+        path: Arc::from(b"/var/log/\xff.log".as_slice()),
+        first_offset: 4096,
+        inode: 1 << 40,
+        generation: "5f0c".into(),
+        first_line: 100,
+    }
 }
 
 /// Lines in one buffer, as a file has them.

@@ -2,7 +2,6 @@
 
 use crate::guests::{self, Guest};
 use crate::support::{Text, expect_fault, load, origin, run, start};
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tailmill_engine::{FaultKind, HostNotes, Origin};
 use wit_component::{StringEncoding, embed_component_metadata};
@@ -18,6 +17,9 @@ const HOST: &str = r#"
   (import "tailmill:filter/origin@1.0.0" "path" (func $path (param i32)))
   (import "tailmill:filter/origin@1.0.0" "first-offset" (func $first_offset (result i64)))
   (import "tailmill:filter/origin@1.0.0" "topics" (func $topics (param i32)))
+  (import "tailmill:filter/origin@1.1.0" "inode" (func $inode (result i64)))
+  (import "tailmill:filter/origin@1.1.0" "generation" (func $generation (param i32)))
+  (import "tailmill:filter/origin@1.1.0" "first-line" (func $first_line (result i64)))
 "#;
 
 /// Keeps all, after this.
@@ -53,6 +55,9 @@ fn a_filter_learns_where_its_lines_come_from() {
     assert_eq!(number("(call $first_offset)"), 4096);
     assert_eq!(text("(call $node (i32.const 600))", 600), "node-7");
     assert_eq!(text("(call $path (i32.const 600))", 600), "/var/log/\u{fffd}.log");
+    assert_eq!(number("(call $inode)"), 1 << 40);
+    assert_eq!(number("(call $first_line)"), 100);
+    assert_eq!(text("(call $generation (i32.const 600))", 600), "5f0c");
     // The second of two topics.
     let second = "(call $topics (i32.const 600))
         (i64.store (i32.const 620) (i64.load offset=8 (i32.load (i32.const 600))))";
@@ -63,7 +68,7 @@ fn a_filter_learns_where_its_lines_come_from() {
 fn an_origin_is_that_of_the_call() {
     let mut instance = start(&asking("(call $count (i32.const 512) (i32.const 3) (call $stream_id))").wasm());
     for stream_id in [5, 6] {
-        let origin = Origin { stream_id, path: Arc::from([]), first_offset: 0 };
+        let origin = Origin { stream_id, ..Origin::default() };
         instance.run(0, Text::of(["a"]).lines(), &origin).expect("an answer");
         assert_eq!(instance.take_notes().counters, [("abc".to_owned(), stream_id)]);
     }
@@ -181,7 +186,8 @@ fn with_wasi(check: &str) -> Vec<u8> {
         import wasi:random/random@0.2.0; import wasi:clocks/monotonic-clock@0.2.8; import wasi:clocks/wall-clock@0.2.8;
         import wasi:filesystem/preopens@0.2.3; import wasi:sockets/instance-network@0.2.3;
         import wasi:sockets/ip-name-lookup@0.2.3; }";
-    let text = format!("{}\n{world}\n{WASI_WIT}", include_str!("../../../../wit/filter.wit"));
+    let contract = include_str!("../../../../wit/filter.wit").replace("@1.1.0;", "@1.0.0;"); // as in the guest's names
+    let text = format!("{contract}\n{world}\n{WASI_WIT}");
     let mut resolve = Resolve::default();
     let package = resolve.push_source("whole.wit", &text).unwrap_or_else(|error| panic!("{error:#}"));
     let world = resolve.select_world(&[package], Some("whole")).expect("the world");
@@ -378,6 +384,10 @@ fn imports_are_told_by_interface() {
     // An answer's types stand in an interface of their own, which has no functions.
     assert_eq!(module.imports(), interfaces(&["types"]));
     assert_eq!(load(&asking("").wasm()).imports(), interfaces(&["host", "origin", "types"]));
+    // Exports say which version it is; it may import of a newer one.
+    let newer = asking("").text().replace("filter/batch@1.0.0", "filter/batch@1.7.2");
+    let newer = load(&wat::parse_str(newer).expect("text"));
+    assert_eq!(newer.exports(), ["tailmill:filter/batch@1.7.2"]);
 }
 
 #[test]

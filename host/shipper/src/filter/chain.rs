@@ -25,6 +25,10 @@ pub struct StreamFacts {
     pub stream_id: u64,
     /// Where the file is.
     pub path: Arc<[u8]>,
+    /// Its inode number.
+    pub inode: u64,
+    /// Its surrogate id: another one for each generation of a path, the same under every name.
+    pub generation: Arc<str>,
 }
 
 /// The chain of one stream. Lives on its shard.
@@ -86,11 +90,13 @@ impl Chain {
     /// A chain that has seen nothing. Instances are started when there is something for them to do.
     pub fn new(armed: Arc<ArmedChain>, facts: StreamFacts) -> Chain {
         let stages = armed.stages.iter().map(|stage| Stage::new(stage, 0)).collect();
+        let StreamFacts { stream_id, path, inode, generation } = facts;
+        let origin = Origin { stream_id, path, inode, generation, first_offset: 0, first_line: 0 };
         Chain {
             stages,
             costs: vec![Cost::default(); armed.stages.len()],
             armed,
-            origin: Origin { stream_id: facts.stream_id, path: facts.path, first_offset: 0 },
+            origin,
             work: Vec::new(),
             unanswered: false,
             came: Came::default(),
@@ -133,6 +139,7 @@ impl Chain {
     pub fn offer(&mut self, batch: Batch) {
         self.unanswered = true;
         self.origin.first_offset = batch.first_offset;
+        self.origin.first_line = batch.first_line.unwrap_or(0);
         if batch.is_empty() {
             return;
         }

@@ -88,7 +88,12 @@ impl Shard {
 }
 
 fn new_stream(ix: StreamIx, beginning: Beginning, record: StreamRecord, reader: Reader) -> Stream {
-    let facts = StreamFacts { stream_id: ix, path: beginning.path.as_os_str().as_bytes().into() };
+    let facts = StreamFacts {
+        stream_id: ix,
+        path: beginning.path.as_os_str().as_bytes().into(),
+        inode: beginning.place.inode,
+        generation: beginning.key.file.to_string().into(),
+    };
     Stream {
         key: beginning.key,
         ix,

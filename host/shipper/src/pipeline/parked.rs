@@ -79,7 +79,12 @@ impl Parked {
     /// The stream that it was.
     pub(super) fn wake(self, ix: StreamIx) -> Stream {
         let reader = self.reader.wake();
-        let facts = StreamFacts { stream_id: ix, path: self.path.as_os_str().as_bytes().into() };
+        let facts = StreamFacts {
+            stream_id: ix,
+            path: self.path.as_os_str().as_bytes().into(),
+            inode: self.place.inode,
+            generation: self.key.file.to_string().into(),
+        };
         let mut chain = Chain::new(self.armed.clone(), facts);
         chain.go_on_from(&self.numbers);
         Stream {

@@ -58,7 +58,8 @@ impl Bench {
     }
 
     pub(super) fn with(armed: Arc<ArmedChain>, world: Shared) -> Bench {
-        let facts = StreamFacts { stream_id: 1, path: Arc::from(&b"/var/log/a"[..]) };
+        let facts =
+            StreamFacts { stream_id: 1, path: Arc::from(&b"/var/log/a"[..]), inode: 12, generation: "id of a".into() };
         Bench {
             chain: Chain::new(armed, facts),
             shared: SharedInstances::new(),

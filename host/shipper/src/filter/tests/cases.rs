@@ -404,7 +404,7 @@ fn the_ledger_tells_what_each_filter_did_and_what_it_cost() {
 #[test]
 fn a_batch_offered_to_a_chain_waits_for_a_step() {
     let world = Shared::default();
-    let facts = StreamFacts { stream_id: 7, path: Arc::from(&b"/x"[..]) };
+    let facts = StreamFacts { stream_id: 7, path: Arc::from(&b"/x"[..]), inode: 0, generation: "".into() };
     let mut chain = Chain::new(armed(&[stateless()], &world), facts);
     assert!(chain.is_idle() && !chain.wants_snapshots());
     let batch = Bench::new(&[]).batch(&["k1"]);
