@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tailmill_tests::agent::Agent;
 use tailmill_tests::kafka::Kafka;
 use tailmill_tests::lines::{self, Style};
+use tailmill_tests::logfile::LogFile;
 use tailmill_tests::oracle::Expected;
 use tailmill_tests::scene::{arrival, arrives_once, balances, entry, log};
 use tailmill_tests::scratch;
@@ -26,8 +27,14 @@ fn joined(numbers: std::ops::Range<u64>) -> String {
     String::from_utf8(texts.join(&b'\n')).expect("lines of ours are text")
 }
 
+/// As logrotate does with `copytruncate`.
+fn copy_and_truncate(file: &LogFile, to: &str) {
+    std::fs::copy(file.path(), file.path().with_extension(to)).unwrap();
+    std::fs::File::options().write(true).open(file.path()).unwrap().set_len(0).unwrap();
+}
+
 #[test]
-fn records_of_several_lines_are_whole_over_a_restart_and_end_with_their_file() {
+fn records_of_several_lines_are_whole_over_restarts_and_rotations_in_the_middle_of_them() {
     let kafka = Kafka::shared();
     let topic = kafka.topic("multiline", 1);
     let mut agent = Agent::new(kafka);
@@ -42,20 +49,30 @@ fn records_of_several_lines_are_whole_over_a_restart_and_end_with_their_file() {
     let mut tap = Tap::open(kafka, &topic);
     tap.until("the whole records are there", || agent.report(), |records| records.len() == 100);
     agent.stop_cleanly();
-    file.write(400);
+    file.write(398);
     agent.start();
     tap.until("all whole records are there", || agent.report(), |records| records.len() >= 150);
-    // In the middle of a record: the program that rotates there has cut it itself.
+    // Renamed in the middle of a record, while it runs; then while it is stopped.
     file.rotate();
-    file.write(396);
-    tap.until("the next whole records are there", || agent.report(), |records| records.len() >= 150 + 1 + 49);
-    file.rotate();
-    tap.until("the last one is there", || agent.report(), |records| records.len() >= 150 + 1 + 50);
+    file.write(300);
+    tap.until("the next whole records are there", || agent.report(), |records| records.len() >= 187);
     agent.stop_cleanly();
-    let whole = |from: u64, to: u64| (from..to).step_by(8).map(|first| joined(first..first + 8));
-    let wanted: Vec<String> =
-        whole(0, 1_200).chain([joined(1_200..1_204), joined(1_204..1_208)]).chain(whole(1_208, 1_600)).collect();
+    file.rotate();
+    file.write(300);
+    agent.start();
+    tap.until("and those of the next file", || agent.report(), |records| records.len() >= 225);
+    // Copied and truncated in the middle of one.
+    copy_and_truncate(&file, "copy");
+    file.write(204);
+    tap.until("and those behind the truncation", || agent.report(), |records| records.len() >= 250);
+    // A last one that nothing comes behind.
+    file.rotate();
+    tap.until("the last one is there", || agent.report(), |records| records.len() >= 251);
+    agent.stop_cleanly();
+    let last = file.numbers().end;
+    let wanted: Vec<String> = (0..last).step_by(8).map(|first| joined(first..last.min(first + 8))).collect();
     assert_eq!(tap.texts(), wanted);
+    assert_eq!(agent.summary()["total"]["balanced"], json!(true), "{}", agent.summary());
 }
 
 #[test]
@@ -125,7 +142,7 @@ fn compressed_files_are_read_once_over_a_restart_in_the_middle() {
         entry["compressed"] = json!(true);
         agent.entry("app", &entry);
         let aside = scratch::dir("content");
-        let mut content = tailmill_tests::logfile::LogFile::create(aside.path().join("app.log"), Style::Access, 1);
+        let mut content = LogFile::create(aside.path().join("app.log"), Style::Access, 1);
         content.write(200_000);
         let plain = std::fs::read(content.path()).unwrap();
         let packed = if name.ends_with("gz") {

@@ -40,12 +40,19 @@ pub enum DropReason {
     Refused,
     /// A person stepped over it (`tailmill state step-over`).
     SteppedOver,
+    /// Bytes of a file that begin it and belong to the last record of the file before: shipped with that.
+    Joined,
 }
 
 impl DropReason {
     /// Every reason, in a fixed order.
-    pub const ALL: [DropReason; 4] =
-        [DropReason::TooLong, DropReason::FilterError, DropReason::Refused, DropReason::SteppedOver];
+    pub const ALL: [DropReason; 5] = [
+        DropReason::TooLong,
+        DropReason::FilterError,
+        DropReason::Refused,
+        DropReason::SteppedOver,
+        DropReason::Joined,
+    ];
 
     /// The name used in metrics, status and logs.
     pub fn name(self) -> &'static str {
@@ -54,6 +61,7 @@ impl DropReason {
             DropReason::FilterError => "filter-error",
             DropReason::Refused => "refused",
             DropReason::SteppedOver => "stepped-over",
+            DropReason::Joined => "joined",
         }
     }
 }

@@ -13,6 +13,9 @@ impl Stream {
     /// The file is gone or renamed, read to its end, and quiet: ship a last line without newline, then what the filters
     /// hold. `None`: go on working, the chain has something.
     pub(super) fn finish_file(&mut self, services: &mut Services) -> Option<Turn> {
+        if let Some(turn) = self.finish_across(services) {
+            return Some(turn);
+        }
         let limits = BatchLimits { bytes: services.settings.batch_bytes, lines: self.batch_lines };
         match self.reader.finish(&limits, &services.pool) {
             Ok(Read::Batch(batch)) => {

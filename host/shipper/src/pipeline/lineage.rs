@@ -94,5 +94,6 @@ impl Stream {
             || !self.chain.is_idle()
             || !self.unsent.is_empty()
             || self.recovery.is_active()
+            || self.holds_next()
     }
 }

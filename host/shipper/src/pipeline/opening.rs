@@ -121,6 +121,7 @@ fn new_stream(ix: StreamIx, beginning: Beginning, record: StreamRecord, reader: 
         pinned: false,
         shrank: false,
         stuck: None,
+        goes_on: None,
         outstanding: 0,
         dirty: true,
         counts: FileLedger::default(),

@@ -114,6 +114,7 @@ impl Parked {
             pinned: false,
             shrank: false,
             stuck: None,
+            goes_on: None,
             outstanding: 0,
             dirty: false,
             counts: self.counts,

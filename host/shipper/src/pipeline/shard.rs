@@ -194,6 +194,7 @@ impl Shard {
             Turn::Starved => self.schedule.starved(ix),
             Turn::Unpacking => self.schedule.wait_to_unpack(ix),
             Turn::Until(moment) => self.schedule.at(moment, ix),
+            Turn::AsksNext => self.ask_next(ix),
             Turn::Truncated => {
                 stream.life = Life::Truncated;
                 self.schedule.ready(ix);
@@ -208,6 +209,7 @@ impl Shard {
         for report in self.services.says.drain(..) {
             (self.links.report)(report);
         }
+        self.pass_on(ix);
         self.end_if_due(ix);
         self.wake_successors(ix);
         self.schedule.feed_unpacking(self.services.pool.unpackers().room());
@@ -229,10 +231,8 @@ impl Shard {
             | ShardReport::Truncated { record, .. } => Some((**record).clone()),
             _ => None,
         };
-        let _ = self
-            .links
-            .commits
-            .send(CommitMessage::Commit { records: record.into_iter().collect(), removed: Vec::new() });
+        let records = record.into_iter().collect();
+        let _ = self.links.commits.send(CommitMessage::Commit { records, removed: Vec::new() });
         (self.links.report)(report);
         let mut waiting = self.streams.waiting_behind(&key);
         waiting.extend(self.streams.behind(&key)); // one that nobody is before any more may be parked

@@ -1,5 +1,6 @@
 //! One file of one entry on its way: its reader, its chain, its progress and what it waits for.
 
+use super::goes_on::GoesOn;
 use super::line_numbers::LineNumbers;
 use super::lineage::WaitFor;
 use super::outgoing::Outgoing;
@@ -88,6 +89,8 @@ pub(super) struct Stream {
     /// The file is shorter than it was, and nothing of it was read.
     pub shrank: bool,
     pub stuck: Option<Stuck>,
+    /// Its file is finished but for a record of several lines that may go on in the next one.
+    pub goes_on: Option<Box<GoesOn>>,
     /// Parcels on their way.
     pub outstanding: u32,
     /// The mark may have moved since the last record was made.
@@ -150,6 +153,7 @@ impl Stream {
             || !self.rest.is_empty()
             || self.recovery.is_active()
             || !self.chain.is_idle()
+            || self.holds_next()
     }
 
     /// Whether there is nothing to do, to show or to write down for it until something happens.
@@ -252,6 +256,7 @@ impl Stream {
         if let ResumePoint::Snapshot { offset, stages } = resume {
             self.restore(offset, evidence, stages);
         }
+        self.goes_on = None;
         self.unsent.clear();
         self.rest.clear();
         self.recovery = Recovery::default();

@@ -31,6 +31,8 @@ pub(super) enum Turn {
     Unpacking,
     /// Until this moment, or until something happens.
     Until(Instant),
+    /// At the end of a finished file, with a record that may go on in the next one: what that begins with has to be known.
+    AsksNext,
     /// The reader failed for good, or the file was truncated: this generation is over.
     Truncated,
 }
@@ -166,7 +168,11 @@ impl Stream {
             return None;
         }
         let limits = BatchLimits { bytes: services.settings.batch_bytes, lines: self.batch_lines };
-        match self.reader.read_due(&limits, &services.pool, services.now) {
+        let read = match self.may_go_on() {
+            true => self.reader.read(&limits, &services.pool),
+            false => self.reader.read_due(&limits, &services.pool, services.now),
+        };
+        match read {
             Ok(Read::Batch(batch)) if self.predecessor.is_some() => {
                 // Whatever lay in the file before when this was read goes first.
                 self.take_in(batch, services);
@@ -235,6 +241,7 @@ impl Stream {
         self.quiet_since = None;
         self.idle_since = None;
         self.dirty = true;
+        self.ends_otherwise();
     }
 
     /// A whole batch, or what is left of one.
@@ -255,10 +262,14 @@ impl Stream {
         }
         let since = *self.quiet_since.get_or_insert(services.now);
         let done_at = since + self.armed.entry.finish_after;
-        if services.now < done_at {
-            return Some(Turn::Until(self.reader.join_due().map_or(done_at, |due| due.min(done_at))));
+        let join_due = self.reader.join_due();
+        if services.now >= done_at {
+            return self.finish_file(services);
         }
-        self.finish_file(services)
+        if join_due.is_some_and(|due| due <= services.now) && self.may_go_on() {
+            return self.finish_across(services);
+        }
+        Some(Turn::Until(join_due.map_or(done_at, |due| due.min(done_at))))
     }
 
     /// At the end of a compressed file: what is wrong with it is told once, and where its content ends is remembered, so
