@@ -29,8 +29,9 @@ fn joined(numbers: std::ops::Range<u64>) -> String {
 
 /// As logrotate does with `copytruncate`.
 fn copy_and_truncate(file: &LogFile, to: &str) {
-    std::fs::copy(file.path(), file.path().with_extension(to)).unwrap();
-    std::fs::File::options().write(true).open(file.path()).unwrap().set_len(0).unwrap();
+    std::fs::copy(file.path(), file.path().with_extension(to)).expect("a log can be copied");
+    let file = std::fs::File::options().write(true).open(file.path()).expect("it is there");
+    file.set_len(0).expect("a log can be truncated");
 }
 
 #[test]

@@ -42,6 +42,25 @@ fn world(pattern: &str) -> World {
 }
 
 #[test]
+fn after_a_restart_a_rotated_file_goes_before_the_one_in_its_place_whatever_their_times_are() {
+    // Written in one tick of the clock; or the old one last, by a writer that had not opened the new one yet.
+    for old_is_later_by in [Duration::ZERO, Duration::from_secs(1)] {
+        let mut w = world("app.log*");
+        w.append("app.log", "more\n");
+        w.rename("app.log", "app.log.1");
+        w.append("app.log", "two\n");
+        w.expect(&["A moved to app.log.1", "A leaves", "A grew", "B opened app.log after A"]);
+        w.stop();
+        let at = std::time::SystemTime::now();
+        for (name, time) in [("app.log.1", at + old_is_later_by), ("app.log", at)] {
+            fs::File::options().append(true).open(w.path(name)).unwrap().set_modified(time).unwrap();
+        }
+        w.start();
+        w.expect(&["A opened again app.log.1 from 4", "A leaves", "B opened again app.log after A", "e seen"]);
+    }
+}
+
+#[test]
 fn generations_that_nobody_saw_are_read_in_their_turn_also_when_the_pattern_matches_their_names() {
     for pattern in ["app.log", "app.log*", "app*"] {
         let mut w = world(pattern);

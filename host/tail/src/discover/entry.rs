@@ -431,7 +431,7 @@ impl Entry {
     }
 
     /// Places without a stream. Those where a known file may lie come first (so that what it is not is known before new
-    /// files are opened), then the ones written longest ago.
+    /// files are opened), of these the ones that were renamed; then the ones written longest ago.
     fn collect_candidates(
         &mut self,
         looks: &HashMap<PathBuf, Look>,
@@ -466,7 +466,10 @@ impl Entry {
             }
         }
         new.sort_by(|a, b| {
-            let rank = |c: &Candidate| (!self.known.claims(&c.shown.place, None), c.shown.modified_ns);
+            let rank = |c: &Candidate| {
+                let turn = self.known.turn(&c.path, &c.shown.place);
+                (turn, c.shown.modified_ns, c.shown.place.born_ns)
+            };
             rank(a).cmp(&rank(b)).then_with(|| a.path.cmp(&b.path))
         });
         self.backlog.extend(new);

@@ -94,6 +94,13 @@ impl KnownFiles {
         self.at_inode(place.inode).any(|kept| Some(kept.file.key.file) != but && may_lie_at(&kept.file, place))
     }
 
+    /// When a file is looked at among others: 0 when a known file may lie there that was renamed since it was first seen
+    /// (it goes before the one that has its place now), 1 when another known one may, 2 when none.
+    pub(super) fn turn(&self, path: &Path, place: &FileKey) -> u8 {
+        let claims = self.at_inode(place.inode).filter(|kept| may_lie_at(&kept.file, place));
+        claims.map(|kept| u8::from(kept.file.home == path)).min().unwrap_or(2)
+    }
+
     /// The known file that lies at `place` and whose content is in `file`. Of several (generations of one place, whose
     /// lines may be all the same) the one that was not finished, then the one of which most was read.
     pub(super) fn find_here(&self, file: &File, shown: &Shown) -> io::Result<Option<FileId>> {
