@@ -100,7 +100,7 @@ fn until_seen(tap: &mut Tap, agent: &Agent, line: u64) {
 }
 
 /// So much of the file that is the log now is shipped that it can be proven by its content: of less, an archive that is
-/// made of it while the agent is stopped tells nothing (docs/files.md).
+/// made of it while the agent is stopped tells nothing (docs/known-issues.md).
 fn until_provable(agent: &mut Agent, file: &Path) {
     agent.until("enough of the log is shipped", |agent| {
         let (status, path) = (agent.status(), json!(file));
