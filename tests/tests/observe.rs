@@ -108,9 +108,11 @@ fn an_agent_is_ready_when_its_entries_can_ship_and_alive_even_when_they_cannot()
     kafka.stop();
     file.write(100);
     agent.until("it is not ready any more", |agent| (agent.get("/readyz")?.0 == 503).then_some(()));
+    agent.until_log("its records wait");
     assert_eq!(agent.get("/healthz").unwrap().0, 200);
     kafka.start_again();
     agent.until("it is ready again", |agent| (agent.get("/readyz")?.0 == 200).then_some(()));
+    agent.until_log("it answers again");
 }
 
 #[test]
