@@ -1,41 +1,12 @@
 //! The command line as a person meets it: the real binary, real files, the mock Kafka that `dev` brings along.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod here;
 
-/// A directory with a cache of its own, and the binary to run in it.
-struct Here(tempfile::TempDir);
+use std::path::Path;
+use std::process::Command;
 
-impl Here {
-    fn new() -> Here {
-        Here(tempfile::tempdir().unwrap())
-    }
-
-    fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.0.path().join(name);
-        std::fs::write(&path, bytes).unwrap();
-        path
-    }
-
-    fn tailmill(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tailmill"));
-        command.current_dir(self.0.path()).env("XDG_CACHE_HOME", self.0.path().join("cache")).args(args);
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TAILMILL_")) {
-            command.env_remove(name);
-        }
-        command.output().unwrap()
-    }
-
-    /// Runs and checks the exit code; gives standard output and standard error.
-    fn expect(&self, code: i32, args: &[&str]) -> (String, String) {
-        let output = self.tailmill(args);
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (out, err) = (text(&output.stdout), text(&output.stderr));
-        assert_eq!(output.status.code(), Some(code), "{args:?}\n{out}\n{err}");
-        (out, err)
-    }
-}
+use here::Here;
 
 /// A filter on one line, as a core module: drops lines that begin with `d`, traps on those that begin with `t`.
 const FILTER: &str = r#"(module

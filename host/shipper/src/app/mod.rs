@@ -9,8 +9,10 @@ mod conductor; // plans and file events to shard commands
 mod run; // the daemon: start, wait for a signal, stop
 mod judge; // modules judged without an agent
 mod memory; // what a burst needed goes back to the system
+mod workshop; // the filter room without an agent
 mod start; // everything up, in order; and down again
 
 pub use judge::{Judge, problems_at_first_start};
 pub use run::{RunOptions, run};
 pub use start::{PlanSource, Running, StopOutcome, start};
+pub use workshop::Workshop;

@@ -11,6 +11,7 @@ mod settings_args; // flags above the settings file
 mod shell; // completions and man pages
 mod state; // `state`: what is kept of each file, by hand
 mod status; // `status`
+mod workbench; // `new`, `wrap`, `inspect`, `test`, `bench`: for authors of filters
 mod welcome; // no command at all
 
 use std::ffi::OsString;
@@ -60,6 +61,21 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make a filter project
+    #[command(after_help = workbench::NEW_EXAMPLES)]
+    New(workbench::NewArgs),
+    /// Make a component of a core module
+    #[command(after_help = workbench::WRAP_EXAMPLES)]
+    Wrap(workbench::WrapArgs),
+    /// Show what a filter module is, and what is wrong with it
+    #[command(after_help = workbench::INSPECT_EXAMPLES)]
+    Inspect(workbench::InspectArgs),
+    /// Run lines through a filter: see what becomes of them, check cases, compare versions, fuzz
+    #[command(after_help = workbench::TEST_EXAMPLES)]
+    Test(workbench::TestArgs),
+    /// Measure what a line costs in a filter
+    #[command(after_help = workbench::BENCH_EXAMPLES)]
+    Bench(workbench::BenchArgs),
     /// Show how the agent on this machine is doing
     #[command(after_help = status::EXAMPLES)]
     Status(status::StatusArgs),
@@ -106,6 +122,11 @@ fn dispatch(args: Vec<OsString>) -> i32 {
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Dev(args)) => dev::run(&args),
         Some(Command::Check { settings, json }) => check(&settings, json),
+        Some(Command::New(args)) => workbench::new(&args),
+        Some(Command::Wrap(args)) => workbench::wrap(&args),
+        Some(Command::Inspect(args)) => workbench::inspect(&args),
+        Some(Command::Test(args)) => workbench::test(&args),
+        Some(Command::Bench(args)) => workbench::bench(&args),
         Some(Command::Status(args)) => status::run(&args),
         Some(Command::State(args)) => state::run(&args),
         Some(Command::Completions { shell }) => shell::completions(Cli::command(), shell),

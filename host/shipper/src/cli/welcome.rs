@@ -25,6 +25,7 @@ fn text(paint: Paint) -> String {
             "Run it for real, after a look at what is wrong with the configuration:",
             &["tailmill check --config tailmill.toml", "tailmill run --config tailmill.toml"],
         ),
+        ("Write a filter of your own:", &["tailmill new my-filter"]),
         ("See how it is doing:", &["tailmill status --watch"]),
     ];
     let mut text =
@@ -48,7 +49,7 @@ mod tests {
     fn every_command_in_the_welcome_exists_with_its_flags() {
         let plain = text(Paint(false));
         let commands: Vec<&str> = plain.lines().filter_map(|line| line.strip_prefix("  $ tailmill ")).collect();
-        assert_eq!(commands.len(), 5);
+        assert_eq!(commands.len(), 6);
         for line in commands {
             let words: Vec<&str> = line.split(' ').collect();
             let cli = crate::cli::Cli::command();

@@ -7,7 +7,7 @@ use super::guest::{ModuleStarter, Starter};
 use crate::model::{EntryPlan, FilterPlan, ModuleFile, Origin as Written, Problem};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use tailmill_engine::{Digest, Engine, Module, Surroundings};
+use tailmill_engine::{Digest, Engine, Module, Surroundings, Traits};
 
 /// Loads modules and arms chains. Shared by all threads.
 pub struct Armory {
@@ -28,6 +28,8 @@ pub struct ArmedChain {
 pub(super) struct ArmedStage {
     pub plan: FilterPlan,
     pub starter: Arc<dyn Starter>,
+    /// What it said of itself when it was armed.
+    pub traits: Arc<Traits>,
     /// One instance may serve all streams of the entry on a shard.
     pub stateless: bool,
     pub has_ticks: bool,
@@ -85,10 +87,12 @@ impl Armory {
             line_world_stateless: filter.stateless,
         };
         let instance = starter.start_instance().map_err(|fault| format!("while starting: {fault}"))?;
-        let stateless = instance.traits().stateless;
+        let traits = Arc::new(instance.traits().clone());
+        let stateless = traits.stateless;
         Ok(ArmedStage {
             plan: filter.clone(),
             starter: Arc::new(starter),
+            traits,
             stateless,
             has_ticks: module.has_ticks() && !stateless,
             has_finish: module.has_finish() && !stateless,
@@ -111,6 +115,11 @@ impl ArmedChain {
     /// Whether an instance at `place` of `self` may go on serving place `other_place` of `other`.
     pub(super) fn same_stage(&self, place: usize, other: &ArmedChain, other_place: usize) -> bool {
         self.stages[place].plan.same_as(&other.stages[other_place].plan) && self.entry.topics == other.entry.topics
+    }
+
+    /// What the filter at `place` said of itself. For commands that look into it.
+    pub fn traits(&self, place: usize) -> &Traits {
+        &self.stages[place].traits
     }
 
     /// Digests of the modules, in the order of the chain.

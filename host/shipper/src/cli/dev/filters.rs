@@ -12,14 +12,14 @@ const VARIABLE: &str = "TAILMILL_FILTERS";
 
 /// What was written, and the configuration as JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct FilterArg {
-    pub(super) what: String,
-    pub(super) with: Option<String>,
+pub(in crate::cli) struct FilterArg {
+    pub(in crate::cli) what: String,
+    pub(in crate::cli) with: Option<String>,
 }
 
 impl FilterArg {
     /// A colon before a brace begins the configuration: names hold none, and paths rarely that.
-    pub(super) fn parse(text: &str) -> Result<FilterArg, String> {
+    pub(in crate::cli) fn parse(text: &str) -> Result<FilterArg, String> {
         let (what, with) = match text.find(":{") {
             Some(at) => (&text[..at], Some(text[at + 1..].to_owned())),
             None => (text, None),
@@ -36,23 +36,31 @@ impl FilterArg {
     }
 
     /// The name that is shown.
-    pub(super) fn name(&self) -> Arc<str> {
+    pub(in crate::cli) fn name(&self) -> Arc<str> {
         let stem = Path::new(&self.what).file_stem().filter(|_| is_file(&self.what));
         stem.map_or_else(|| self.what.as_str().into(), |stem| stem.to_string_lossy().into())
     }
 
     /// Reads the module: the file, or `NAME.wasm` in the first of these directories that has one.
-    pub(super) fn module(&self, dirs: &[PathBuf]) -> Result<Arc<ModuleFile>, String> {
+    pub(in crate::cli) fn module(&self, dirs: &[PathBuf]) -> Result<Arc<ModuleFile>, String> {
         let path = if is_file(&self.what) { PathBuf::from(&self.what) } else { stock(&self.what, dirs)? };
-        let bytes = std::fs::read(&path).map_err(|error| format!("while reading {}: {error}", path.display()))?;
-        let digest = Digest::of(&bytes);
-        Ok(Arc::new(ModuleFile { digest, source: path.display().to_string(), bytes: bytes.into() }))
+        read_module(&path)
     }
+}
+
+/// The bytes of a module in a file.
+pub(in crate::cli) fn read_module(path: &Path) -> Result<Arc<ModuleFile>, String> {
+    if path.is_dir() {
+        return Err(format!("while reading {}: it is a directory; name the .wasm file in it", path.display()));
+    }
+    let bytes = std::fs::read(path).map_err(|error| format!("while reading {}: {error}", path.display()))?;
+    let digest = Digest::of(&bytes);
+    Ok(Arc::new(ModuleFile { digest, source: path.display().to_string(), bytes: bytes.into() }))
 }
 
 /// Directories that may hold the stock filters, the best first: the variable, beside the executable as it is built, as it
 /// is installed, and the project that a person stands in.
-pub(super) fn stock_dirs() -> Vec<PathBuf> {
+pub(in crate::cli) fn stock_dirs() -> Vec<PathBuf> {
     let mut dirs: Vec<PathBuf> = std::env::var_os(VARIABLE).map(PathBuf::from).into_iter().collect();
     let exe = std::env::current_exe().ok();
     if let Some(dir) = exe.as_deref().and_then(Path::parent) {
@@ -70,6 +78,9 @@ fn stock(name: &str, dirs: &[PathBuf]) -> Result<PathBuf, String> {
     let file = format!("{name}.wasm");
     if let Some(found) = dirs.iter().map(|dir| dir.join(&file)).find(|path| path.is_file()) {
         return Ok(found);
+    }
+    if Path::new(name).exists() {
+        return Err(format!("there is no stock filter {name}; write ./{name} for the file that is here"));
     }
     let mut known: Vec<String> = dirs.iter().flat_map(|dir| names(dir)).collect();
     known.sort();

@@ -1,10 +1,10 @@
 //! `tailmill dev`: the real pipeline with Kafka built in. Tails files, filters, produces to librdkafka's mock cluster in
 //! this process, and prints the records that a consumer reads from it. Leaves nothing behind.
 
-mod filters; // `--filter` to modules
+pub(in crate::cli) mod filters; // `--filter` to modules
 mod goal; // when `--once` is done, and what goes wrong meanwhile
 mod kafka; // the mock cluster and its consumer
-mod plan; // arguments to settings and a plan
+pub(in crate::cli) mod plan; // arguments to settings and a plan
 mod screen; // records and rates
 
 use std::net::SocketAddr;
@@ -266,7 +266,7 @@ fn stop_on_signal(running: &Running) -> Arc<AtomicBool> {
 
 /// The state directory is new every time, and compiling a large module takes seconds: so compiled modules live in the
 /// user's cache. None: there is none, or it cannot be written.
-fn compiled_dir() -> Option<PathBuf> {
+pub(in crate::cli) fn compiled_dir() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let base = base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
     let dir = base.filter(|base| base.is_absolute())?.join("tailmill/compiled");

@@ -66,28 +66,37 @@ pub(super) fn plan(args: &DevArgs) -> Result<Plan, Vec<Problem>> {
 fn whole(args: &DevArgs, patterns: PathPatterns, filters: Vec<FilterPlan>) -> Plan {
     let all = args.from_start || args.once;
     let entry = EntryPlan {
-        name: ENTRY.into(),
-        origin: Origin::CommandLine,
-        patterns: Arc::new(patterns),
         start: if all { StartAt::Beginning } else { StartAt::End },
-        framing: Arc::new(Framing::default()),
-        finish_after: FINISH_AFTER,
-        close_idle: None,
-        ignore_older: None,
-        topics: args.topic.iter().map(|topic| topic.as_str().into()).collect(),
-        cluster: "default".into(),
-        filters,
-        on_refused: OnRefused::Block,
-        dead_letter_topic: None,
         format: match args.format {
             ValueFormat::Raw => Format::Raw,
             ValueFormat::Json => Format::Json,
         },
+        ..entry(patterns, &args.topic, filters)
+    };
+    Plan { revision: 1, entries: [(entry.name.clone(), Arc::new(entry))].into(), problems: Vec::new() }
+}
+
+/// An entry as the command line makes it: everything else as in an entry that says nothing.
+pub(in crate::cli) fn entry(patterns: PathPatterns, topics: &[String], filters: Vec<FilterPlan>) -> EntryPlan {
+    EntryPlan {
+        name: ENTRY.into(),
+        origin: Origin::CommandLine,
+        patterns: Arc::new(patterns),
+        start: StartAt::Beginning,
+        framing: Arc::new(Framing::default()),
+        finish_after: FINISH_AFTER,
+        close_idle: None,
+        ignore_older: None,
+        topics: topics.iter().map(|topic| topic.as_str().into()).collect(),
+        cluster: "default".into(),
+        filters,
+        on_refused: OnRefused::Block,
+        dead_letter_topic: None,
+        format: Format::Raw,
         partition: Partitioning::Stream,
         key: None,
         headers: Vec::new(),
-    };
-    Plan { revision: 1, entries: [(entry.name.clone(), Arc::new(entry))].into(), problems: Vec::new() }
+    }
 }
 
 /// Globs are absolute in a plan; on the command line they are meant from where the person stands.

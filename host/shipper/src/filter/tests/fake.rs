@@ -105,6 +105,7 @@ fn stage(place: usize, fake: &Fake, world: &Shared) -> ArmedStage {
     ArmedStage {
         plan,
         starter: Arc::new(FakeStarter { place: fake.byte.unwrap_or(place), fake: fake.clone(), world: world.clone() }),
+        traits: Arc::default(),
         stateless: fake.stateless,
         has_ticks: fake.ticks,
         has_finish: fake.finish && !fake.stateless,
