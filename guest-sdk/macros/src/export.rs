@@ -23,6 +23,15 @@ pub(crate) fn exports(filter: &TokenStream, offers: Offers) -> TokenStream {
         }
     });
     quote! {
+        // Natively only tests call a filter: without them it would be dead code, and each build would say so.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: () = {
+            #[allow(dead_code)]
+            fn is_used() {
+                let _ = <#filter as ::tailmill_filter::Filter>::start;
+            }
+        };
+
         #[cfg(target_arch = "wasm32")]
         #[allow(unsafe_code, clippy::all, unused_qualifications)]
         const _: () = {

@@ -18,7 +18,7 @@ pub struct Inspection {
     pub uses_preview1: bool,
     /// The lane of the contract that it takes. `None`: it is no filter.
     pub world: Option<World>,
-    /// Version of the contract that it was built for.
+    /// The newest version of the contract that its exports and imports name: an agent of an older one may not load it.
     pub contract: Option<String>,
     /// Interfaces it exports; of a core module its functions.
     pub exports: Vec<String>,
@@ -59,18 +59,19 @@ pub fn inspect(wasm: &[u8]) -> Result<Inspection, LoadError> {
     // Names as they will be: some languages cannot write those of the contract.
     let filter = wrap::seen_as_component(wasm, found)?;
     seen.world = filter.world().ok();
-    seen.contract = filter.exports.iter().find_map(|name| contract_of(name));
+    let named = filter.exports.iter().chain(&filter.imports).filter_map(|name| contract_of(name));
+    seen.contract = named.max_by_key(|version| wit::numbers(version)).map(str::to_owned);
     for payload in Parser::new(0).parse_all(wasm) {
         seen.add(&payload.map_err(scan::damaged)?).map_err(scan::damaged)?;
     }
     Ok(seen)
 }
 
-/// The version in an export of the contract.
-fn contract_of(name: &str) -> Option<String> {
+/// The version in a name of the contract.
+fn contract_of(name: &str) -> Option<&str> {
     let interface = name.split('#').next().unwrap_or(name);
     wit::interface_of(interface)?;
-    interface.split_once('@').map(|(_, version)| version.to_owned())
+    interface.split_once('@').map(|(_, version)| version)
 }
 
 impl Inspection {

@@ -30,6 +30,11 @@ pub(crate) fn interface_of(name: &str) -> Option<&str> {
     (major == "1" && !rest.contains(['-', '+'])).then_some(interface)
 }
 
+/// A version, to be compared.
+pub(crate) fn numbers(version: &str) -> Vec<u64> {
+    version.split('.').map_while(|part| part.parse().ok()).collect()
+}
+
 #[derive(ComponentType, Lower, Clone, Copy)]
 #[component(record)]
 pub(crate) struct LinesIn<'a> {

@@ -88,12 +88,11 @@ fn said(error: impl std::fmt::Display) -> String {
 /// The version of the contract that the exports of a core module name: the newest, should they differ; ours, when they
 /// name none.
 fn version_of(exports: &[String]) -> &str {
-    let numbers = |version: &&str| -> Vec<u64> { version.split('.').map_while(|part| part.parse().ok()).collect() };
     exports
         .iter()
         .filter_map(|name| of_contract(name))
         .map(|(_, version, _)| version)
-        .max_by_key(numbers)
+        .max_by_key(|version| wit::numbers(version))
         .unwrap_or(wit::VERSION)
 }
 

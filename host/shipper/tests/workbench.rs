@@ -55,6 +55,14 @@ fn inspect_says_what_a_module_is_and_what_it_declares_at_its_start() {
     assert_eq!(found["memories_pages"], serde_json::json!([{ "min": 34, "max": 40 }]));
     assert_eq!(found["started"]["needles"], serde_json::json!(["err"]));
     assert_eq!(found["started"]["stateless"], true);
+    let frozen = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/frozen");
+    for (file, contract) in [("v1-line.wasm", "1.0.0"), ("v1.1-line.wasm", "1.1.0"), ("v1.1-core.wasm", "1.1.0")] {
+        let module = frozen.join(file);
+        let found = json(&here.expect(0, &["inspect", module.to_str().unwrap(), "--json"]).0);
+        assert_eq!((&found["contract"], &found["problem"]), (&contract.into(), &Value::Null), "{file}");
+        here.expect(0, &["wrap", module.to_str().unwrap(), "-o", "wrapped.wasm"]);
+        assert_eq!(json(&here.expect(0, &["inspect", "wrapped.wasm", "--json"]).0)["problem"], Value::Null, "{file}");
+    }
     let (out, _) = here.expect(0, &["inspect", "needles.wasm", "--with", "{}"]);
     assert!(out.contains("\"err\"; lines without are dropped") && out.contains("at most 2.5 MiB"), "{out}");
 }
@@ -312,4 +320,6 @@ fn a_new_project_builds_and_passes_as_its_readme_says() {
     {
         assert!(said.contains(part), "{part} is not in:\n{said}");
     }
+    // Also natively, where nothing but its tests calls the filter.
+    assert!(!said.contains("warning"), "{said}");
 }

@@ -71,12 +71,14 @@ const OTHER: &[u8] = b"this line was dropped before\n\xff\n";
 
 /// Batches that hold these lines.
 pub(super) fn batches(groups: &[Vec<Vec<u8>>], between: Between) -> Vec<Batch> {
-    let mut at: FileOffset = 0;
+    let (mut at, mut line): (FileOffset, u64) = (0, 1);
     let groups = groups.iter().filter(|group| !group.is_empty());
     groups
         .map(|group| {
-            let batch = batch(group, at, between);
+            let mut batch = batch(group, at, between);
+            batch.first_line = Some(line);
             at = batch.end_offset;
+            line += batch.len() as u64;
             batch
         })
         .collect()

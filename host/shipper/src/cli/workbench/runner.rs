@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use tailmill_engine::{FaultKind, HostNotes, Traits};
 use tailmill_tail::{Batch, FileOffset, PathPatterns};
 
-use super::Stop;
 use super::record::{LineFault, Record};
+use super::{NODE, Stop};
 use crate::app::Workshop;
 use crate::cli::dev::plan;
 use crate::filter::{Answered, ArmedChain, Chain, SharedInstances, Step, StreamFacts, What};
@@ -86,9 +86,11 @@ impl Candidate {
     pub(super) fn begin<'a>(&self, shop: &'a Workshop, path: &Path) -> Run<'a> {
         shop.guest_clock().set_ns(CLOCK_NS);
         let path = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).into();
+        // Not those of the file: answers are the same on every machine.
+        let facts = StreamFacts { stream_id: 1, path, inode: 1, generation: NODE.into() };
         Run {
             shop,
-            chain: Chain::new(self.armed.clone(), StreamFacts { stream_id: 1, path }),
+            chain: Chain::new(self.armed.clone(), facts),
             shared: SharedInstances::new(),
             offsets: Vec::new(),
             ran: Ran::default(),
