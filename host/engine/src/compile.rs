@@ -81,12 +81,12 @@ fn limit_self(cpu_s: u64, memory_bytes: u64) -> rustix::io::Result<()> {
 
 /// Wraps and compiles in this process. The message has all causes in it.
 pub(crate) fn precompile(wasm: &[u8]) -> Result<Vec<u8>, String> {
-    let component = wrap(wasm).map_err(|error| match error {
+    let component = wrap::scanned(wasm).map_err(|error| match error {
         LoadError::Compile(why) => why,
         other => other.to_string(),
     })?;
     let said = |error: wasmtime::Error| format!("{error:#}");
-    let engine = wasmtime::Engine::new(&settings::config(false)).map_err(said)?;
+    let engine = wasmtime::Engine::new(&settings::config(false, settings::STACK_BYTES)).map_err(said)?;
     engine.precompile_component(&component).map_err(said)
 }
 

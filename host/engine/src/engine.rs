@@ -5,6 +5,7 @@ use crate::digest::Digest;
 use crate::error::{EngineError, LoadError};
 use crate::module::Module;
 use crate::pace::Pace;
+use crate::scan::Bounds;
 use crate::tools::{Counted, GuestClock, Tally, Tools};
 use crate::{compile, native, scan, settings, wrap};
 use std::path::PathBuf;
@@ -25,11 +26,19 @@ pub struct EngineOptions {
     /// Count what guests execute (see [`Engine::counted`]). Code that counts is slower and fits no other engine: it is compiled in
     /// this process, whatever `cache` says.
     pub counts: bool,
+    /// What a module may be.
+    pub bounds: Bounds,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        EngineOptions { epoch_every: Duration::from_millis(5), cache: None, guest_clock: None, counts: false }
+        EngineOptions {
+            epoch_every: Duration::from_millis(5),
+            cache: None,
+            guest_clock: None,
+            counts: false,
+            bounds: Bounds::STANDARD,
+        }
     }
 }
 
@@ -92,7 +101,7 @@ struct Shared {
 impl Engine {
     /// Makes an engine. With a cache its directory is made and looked over.
     pub fn new(options: EngineOptions) -> Result<Engine, EngineError> {
-        let wasmtime = wasmtime::Engine::new(&settings::config(options.counts))
+        let wasmtime = wasmtime::Engine::new(&settings::config(options.counts, options.bounds.stack_bytes))
             .map_err(|error| EngineError::Wasmtime(format!("{error:#}")))?;
         let open = |cache: &CacheOptions| {
             Cache::open(&cache.dir, &wasmtime)
@@ -142,12 +151,12 @@ impl Engine {
     }
 
     fn compile(&self, wasm: &[u8], digest: &Digest) -> Result<(Component, Compiled), LoadError> {
-        let found = wrap::seen_as_component(wasm, scan::scan(wasm)?)?;
+        let found = wrap::seen_as_component(wasm, scan::scan(wasm, &self.shared.options.bounds)?)?;
         found.world()?;
         found.check_imports()?;
         let refused = |error: wasmtime::Error| LoadError::Compile(format!("{error:#}"));
         let (Some(cache), Some(options)) = (&self.shared.cache, &self.shared.options.cache) else {
-            let component = Component::new(&self.shared.wasmtime, wrap(wasm)?).map_err(refused)?;
+            let component = Component::new(&self.shared.wasmtime, wrap::scanned(wasm)?).map_err(refused)?;
             return Ok((component, Compiled::InProcess));
         };
         let compiled = compile::in_child(&options.compiler, wasm, &options.limits)?;

@@ -3,7 +3,7 @@
 
 use crate::answer::World;
 use crate::error::LoadError;
-use crate::scan::{self, PREVIEW1};
+use crate::scan::{self, Bounds, PREVIEW1};
 use crate::{wit, wrap};
 use wasmparser::{Parser, Payload};
 
@@ -43,7 +43,7 @@ pub struct Size {
 
 /// Reads all of `wasm` once or twice. An error: not WebAssembly, damaged, or above what may be looked at.
 pub fn inspect(wasm: &[u8]) -> Result<Inspection, LoadError> {
-    let found = scan::scan(wasm)?;
+    let found = scan::scan(wasm, &Bounds::STANDARD)?;
     let mut seen = Inspection {
         is_component: found.is_component,
         has_metadata: found.has_metadata,

@@ -35,7 +35,8 @@ mod native; // the one unsafe line
 pub use compile::{ChildError, compile_child};
 pub use engine::{CacheOptions, CompileLimits, Compiled, Engine, EngineOptions};
 pub use inspect::{Inspection, Size, inspect};
-pub use scan::{BODY_BYTES_MAX, FUNCTIONS_MAX, LOCALS_MAX, LOOP_NESTING_MAX, MODULE_BYTES_MAX, NESTING_MAX};
+pub use scan::{BODY_BYTES_MAX, Bounds, FUNCTIONS_MAX, LOCALS_MAX, LOOP_NESTING_MAX, MODULE_BYTES_MAX, NESTING_MAX};
+pub use settings::STACK_BYTES;
 pub use wrap::wrap;
 
 mod module; // module -> instance, by way of:

@@ -3,6 +3,7 @@
 
 use crate::answer::World;
 use crate::error::LoadError;
+use crate::settings::STACK_BYTES;
 use crate::wit;
 use std::collections::BTreeSet;
 use wasmparser::{Encoding, FunctionBody, Operator, Parser, Payload};
@@ -23,6 +24,53 @@ pub const LOCALS_MAX: usize = 5_000;
 /// Core modules and components inside a component.
 const PARTS_MAX: usize = 500;
 
+/// What a module may be, whoever wrote it: looked at before anything is compiled. And the stack, which is one setting for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// See [`MODULE_BYTES_MAX`].
+    pub module_bytes: usize,
+    /// See [`FUNCTIONS_MAX`].
+    pub functions: usize,
+    /// See [`BODY_BYTES_MAX`].
+    pub body_bytes: usize,
+    /// See [`LOCALS_MAX`].
+    pub locals: usize,
+    /// See [`LOOP_NESTING_MAX`].
+    pub loop_nesting: usize,
+    /// See [`NESTING_MAX`].
+    pub nesting: usize,
+    /// Core modules and components inside a component.
+    pub parts: usize,
+    /// See [`STACK_BYTES`].
+    pub stack_bytes: usize,
+}
+
+impl Bounds {
+    /// Those of an agent. There is no way to set others but in tests that show what each is good for.
+    pub const STANDARD: Bounds = Bounds {
+        module_bytes: MODULE_BYTES_MAX,
+        functions: FUNCTIONS_MAX,
+        body_bytes: BODY_BYTES_MAX,
+        locals: LOCALS_MAX,
+        loop_nesting: LOOP_NESTING_MAX,
+        nesting: NESTING_MAX,
+        parts: PARTS_MAX,
+        stack_bytes: STACK_BYTES,
+    };
+
+    /// For bytes that were looked at before.
+    pub(crate) const NONE: Bounds = Bounds {
+        module_bytes: usize::MAX,
+        functions: usize::MAX,
+        body_bytes: usize::MAX,
+        locals: usize::MAX,
+        loop_nesting: usize::MAX,
+        nesting: usize::MAX,
+        parts: usize::MAX,
+        stack_bytes: STACK_BYTES,
+    };
+}
+
 /// What the bytes are.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Scan {
@@ -36,8 +84,8 @@ pub(crate) struct Scan {
 }
 
 /// Reads all of `wasm` once.
-pub(crate) fn scan(wasm: &[u8]) -> Result<Scan, LoadError> {
-    within("size in bytes", wasm.len(), MODULE_BYTES_MAX)?;
+pub(crate) fn scan(wasm: &[u8], bounds: &Bounds) -> Result<Scan, LoadError> {
+    within("size in bytes", wasm.len(), bounds.module_bytes)?;
     if !wasm.starts_with(b"\0asm") {
         let why = if wasm.is_empty() { "it is empty" } else { "it does not start with \\0asm" };
         return Err(LoadError::NotWasm { why: why.to_owned() });
@@ -48,7 +96,7 @@ pub(crate) fn scan(wasm: &[u8]) -> Result<Scan, LoadError> {
     for payload in Parser::new(0).parse_all(wasm) {
         let payload = payload.map_err(damaged)?;
         ended = matches!(payload, Payload::End(_)) && tally.depth == 1;
-        tally.add(&payload)?;
+        tally.add(&payload, bounds)?;
         if tally.depth == 1 {
             outside(&payload, &mut found).map_err(damaged)?;
         }
@@ -135,12 +183,12 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, payload: &Payload<'_>) -> Result<(), LoadError> {
+    fn add(&mut self, payload: &Payload<'_>, bounds: &Bounds) -> Result<(), LoadError> {
         match payload {
             Payload::Version { .. } => {
                 self.depth += 1;
                 self.parts += 1;
-                within("number of modules and components inside", self.parts, PARTS_MAX)
+                within("number of modules and components inside", self.parts, bounds.parts)
             }
             Payload::End(_) => {
                 self.depth = self.depth.saturating_sub(1);
@@ -148,29 +196,29 @@ impl Tally {
             }
             Payload::FunctionSection(section) => {
                 self.functions = self.functions.saturating_add(section.count() as usize);
-                within("number of functions", self.functions, FUNCTIONS_MAX)
+                within("number of functions", self.functions, bounds.functions)
             }
             Payload::ComponentCanonicalSection(section) => {
                 self.functions = self.functions.saturating_add(section.count() as usize);
-                within("number of functions", self.functions, FUNCTIONS_MAX)
+                within("number of functions", self.functions, bounds.functions)
             }
-            Payload::CodeSectionEntry(body) => check_body(body),
+            Payload::CodeSectionEntry(body) => check_body(body, bounds),
             _ => Ok(()),
         }
     }
 }
 
-fn check_body(body: &FunctionBody<'_>) -> Result<(), LoadError> {
-    within("size of a function in bytes", body.range().len(), BODY_BYTES_MAX)?;
+fn check_body(body: &FunctionBody<'_>, bounds: &Bounds) -> Result<(), LoadError> {
+    within("size of a function in bytes", body.range().len(), bounds.body_bytes)?;
     let mut locals = 0usize;
     for entry in body.get_locals_reader().map_err(damaged)? {
         locals = locals.saturating_add(entry.map_err(damaged)?.0 as usize);
-        within("number of locals of a function", locals, LOCALS_MAX)?;
+        within("number of locals of a function", locals, bounds.locals)?;
     }
-    check_nesting(body)
+    check_nesting(body, bounds)
 }
 
-fn check_nesting(body: &FunctionBody<'_>) -> Result<(), LoadError> {
+fn check_nesting(body: &FunctionBody<'_>, bounds: &Bounds) -> Result<(), LoadError> {
     let mut operators = body.get_operators_reader().map_err(damaged)?;
     // Whether each open block is a loop.
     let mut open: Vec<bool> = Vec::new();
@@ -187,8 +235,8 @@ fn check_nesting(body: &FunctionBody<'_>) -> Result<(), LoadError> {
         };
         open.push(is_loop);
         loops += usize::from(is_loop);
-        within("nesting of loops in a function", loops, LOOP_NESTING_MAX)?;
-        within("nesting of blocks in a function", open.len(), NESTING_MAX)?;
+        within("nesting of loops in a function", loops, bounds.loop_nesting)?;
+        within("nesting of blocks in a function", open.len(), bounds.nesting)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@
 //! exact names. Imports are not: wit-component and wasmtime match any 1.x of them.
 
 use crate::error::LoadError;
-use crate::scan::{self, PREVIEW1, Scan};
+use crate::scan::{self, Bounds, PREVIEW1, Scan};
 use crate::wit;
 use std::collections::BTreeSet;
 use wasm_encoder::{ExportKind, ExportSection, RawSection};
@@ -27,13 +27,19 @@ const EXPORTABLE: [&str; 5] = ["batch", "line", "ticks", "finish", "state"];
 
 /// The component of a core module; a component is given back as it is.
 pub fn wrap(wasm: &[u8]) -> Result<Vec<u8>, LoadError> {
-    let found = scan::scan(wasm)?;
+    scan::scan(wasm, &Bounds::STANDARD)?;
+    scanned(wasm)
+}
+
+/// The same of bytes that were found to be inside their bounds before.
+pub(crate) fn scanned(wasm: &[u8]) -> Result<Vec<u8>, LoadError> {
+    let found = scan::scan(wasm, &Bounds::NONE)?;
     if found.is_component {
         return Ok(wasm.to_vec());
     }
     let renamed = rename(wasm, &found)?;
     let core = renamed.as_deref().unwrap_or(wasm);
-    let found = if renamed.is_some() { scan::scan(core)? } else { found };
+    let found = if renamed.is_some() { scan::scan(core, &Bounds::NONE)? } else { found };
     found.check_imports()?;
     found.world()?;
     encode(core, &found).map_err(|error| LoadError::Compile(format!("while wrapping the module: {error}")))
@@ -45,7 +51,7 @@ pub(crate) fn seen_as_component(wasm: &[u8], found: Scan) -> Result<Scan, LoadEr
         return Ok(found);
     }
     match rename(wasm, &found)? {
-        Some(core) => scan::scan(&core),
+        Some(core) => scan::scan(&core, &Bounds::NONE),
         None => Ok(found),
     }
 }

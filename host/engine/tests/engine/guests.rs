@@ -149,7 +149,7 @@ pub(crate) fn exported(interface: &str, function: &str, signature: &str, body: &
 }
 
 /// A list in an answer: bytes that are there, or a claim.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) enum List {
     Bytes(Vec<u8>),
     Claim(u32, u32),
@@ -177,14 +177,14 @@ pub(crate) fn u64s(numbers: &[u64]) -> List {
     List::Bytes(numbers.iter().flat_map(|n| n.to_le_bytes()).collect())
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Column {
     pub(crate) present: List,
     pub(crate) data: List,
     pub(crate) ends: List,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Output {
     pub(crate) data: List,
     pub(crate) starts: List,
@@ -198,7 +198,7 @@ pub(crate) struct Output {
     pub(crate) headers_claim: Option<(u32, u32)>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) enum Outcome {
     #[default]
     KeepAll,
@@ -208,7 +208,7 @@ pub(crate) enum Outcome {
     Tag(u8),
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Answer {
     pub(crate) outcome: Outcome,
     pub(crate) held: Option<u64>,
@@ -253,6 +253,11 @@ impl Image {
         let at = BASE + self.bytes.len() as u32;
         self.bytes.extend_from_slice(bytes);
         at
+    }
+
+    /// All of it, to be brought into a guest in another way than as a part of it.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     fn list(&mut self, list: &List) -> [u8; 8] {

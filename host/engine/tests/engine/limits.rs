@@ -272,6 +272,95 @@ fn bytes_of_a_module() {
 }
 
 #[test]
+fn parts_of_a_component() {
+    let with = |n: usize| format!("(component {})", "(core module)".repeat(n));
+    // The component itself is a part.
+    assert!(matches!(refusal(&with(499)), LoadError::WrongWorld { .. }));
+    let what = "number of modules and components inside";
+    assert_eq!(refusal(&with(500)), LoadError::TooBig { what, found: 501, max: 500 });
+}
+
+#[test]
+fn number_of_tables_and_of_memories() {
+    let with = |what: &str, n: usize| start_with(&guests::batch().more(&what.repeat(n)).wasm(), &LIMITS);
+    // A guest has one memory of its own.
+    with("(memory 0)", 15).expect("a start");
+    expect_start_fault(with("(memory 0)", 16), FaultKind::Memory, "resource limit exceeded: memory count too high");
+    with("(table 1 funcref)", 63).expect("a start");
+    expect_start_fault(
+        with("(table 1 funcref)", 90),
+        FaultKind::Memory,
+        "resource limit exceeded: table count too high",
+    );
+}
+
+/// A component around a filter, with so many instances of an empty module beside it.
+fn with_instances(count: usize) -> Vec<u8> {
+    use wasm_encoder::{
+        Alias, Component, ComponentAliasSection, ComponentExportKind, ComponentExportSection, ComponentInstanceSection,
+        ComponentSectionId, InstanceSection, Module, ModuleArg, ModuleSection, RawSection,
+    };
+    let filter = tailmill_engine::wrap(&guests::line().wasm()).expect("a component");
+    let name = "tailmill:filter/line@1.0.0";
+    let mut instances = InstanceSection::new();
+    for _ in 0..count {
+        instances.instantiate(0, std::iter::empty::<(&str, ModuleArg)>());
+    }
+    let mut filters = ComponentInstanceSection::new();
+    filters.instantiate(0, std::iter::empty::<(&str, ComponentExportKind, u32)>());
+    let mut aliases = ComponentAliasSection::new();
+    aliases.alias(Alias::InstanceExport { instance: 0, kind: ComponentExportKind::Instance, name });
+    let mut exports = ComponentExportSection::new();
+    exports.export(name, ComponentExportKind::Instance, 1, None);
+    let mut component = Component::new();
+    component.section(&ModuleSection(&Module::new())).section(&instances);
+    component.section(&RawSection { id: ComponentSectionId::Component.into(), data: &filter });
+    component.section(&filters).section(&aliases).section(&exports);
+    component.finish()
+}
+
+#[test]
+fn instances_of_a_component() {
+    run(&mut start(&with_instances(150)), 0, &["a"]).expect("an answer");
+    let many = start_with(&with_instances(250), &LIMITS);
+    expect_start_fault(many, FaultKind::Memory, "resource limit exceeded: instance count too high");
+}
+
+/// What one call says by these bodies; the memory from 1024 on is zeros, one `A` a byte from 2048 on.
+fn heard(body: &str) -> tailmill_engine::HostNotes {
+    let guest = guests::batch()
+        .imports("(import \"tailmill:filter/host@1.0.0\" \"log\" (func $log (param i32 i32 i32)))")
+        .imports("(import \"tailmill:filter/host@1.0.0\" \"count\" (func $count (param i32 i32 i64)))");
+    let body = format!("(memory.fill (i32.const 2048) (i32.const 65) (i32.const 8192)) {body} {}", guest.run);
+    let mut instance = start(&guest.run(&body).wasm());
+    run(&mut instance, 0, &["a"]).expect("an answer");
+    instance.take_notes()
+}
+
+#[test]
+fn lines_and_bytes_that_are_logged() {
+    let log = |len: usize, times: usize| {
+        heard(&format!("(call $log (i32.const 1) (i32.const 2048) (i32.const {len}))").repeat(times))
+    };
+    for (len, obeyed) in [(1, 100), (4_096, 16)] {
+        let (within, beyond) = (log(len, obeyed), log(len, obeyed + 1));
+        assert_eq!((within.logs.len(), within.suppressed), (obeyed, 0), "{len} bytes");
+        assert_eq!((beyond.logs.len(), beyond.suppressed), (obeyed, 1), "{len} bytes");
+    }
+}
+
+#[test]
+fn names_of_counters() {
+    let count = |len: usize| heard(&format!("(call $count (i32.const 2048) (i32.const {len}) (i64.const 1))"));
+    for len in [1, 64] {
+        assert_eq!((count(len).counters, count(len).suppressed), (vec![("A".repeat(len), 1)], 0));
+    }
+    for len in [0, 65] {
+        assert_eq!((count(len).counters, count(len).suppressed), (vec![], 1), "{len}");
+    }
+}
+
+#[test]
 fn log_lines_and_counters() {
     let mut text = String::new();
     for i in 0..40 {
