@@ -65,6 +65,66 @@ fn a_block_policy_holds_the_stream_until_the_module_is_replaced() {
     arrives_once(&Expected::all([&to_bad]), &mut Tap::open(kafka, &bad), &mut agent);
 }
 
+#[test]
+fn a_filter_that_fails_on_everything_is_left_alone_before_it_has_cost_the_lines() {
+    let kafka = Kafka::shared();
+    let [good, held, dead] = ["good", "held", "dead"].map(|name| kafka.topic(name, 1));
+    let mut agent = Agent::new(kafka);
+    agent.set("agent", "shards", 1);
+    let mut file = log(&agent, "app", Style::Json, 1);
+    file.write(5_000);
+    let mut filters = hostile("dead-letter");
+    filters[0]["breaker"] = json!({ "faults": 10, "rest_ms": 3_600_000 });
+    let mut to_held = filtered(entry(&agent, "app.log", &held), filters);
+    to_held["dead_letter_topic"] = json!(dead);
+    agent.module("bad", &guests::line_world("unreachable")).entry("held", &to_held);
+    agent.entry("good", &entry(&agent, "app.log", &good));
+    agent.start();
+    agent.until("its entry waits, and says why", |agent| {
+        let status = agent.status();
+        let streams = status["streams"].as_array()?;
+        streams.iter().find(|stream| stream["reason"].as_str().is_some_and(|why| why.contains("left alone")))?;
+        Some(())
+    });
+    agent.until_log("the filter failed on 10 lines and is left alone for 3600 s; the entry waits");
+    arrival(&Expected::all([&file]), &mut Tap::open(kafka, &good), &agent).assert_once(|| agent.report());
+    // A better module is not made to wait.
+    agent.module("bad", &guests::keep());
+    let mut tap = Tap::open(kafka, &held);
+    agent.until("the rest of the lines has come", |agent| {
+        let entries = agent.status()["entries"].as_array()?.clone();
+        let entry = entries.into_iter().find(|entry| entry["name"] == json!("held"))?;
+        (entry["loss"]["delivered"]["lines"] == json!(5_000)).then_some(())
+    });
+    agent.stop_cleanly();
+    let (letters, records) = (Tap::open(kafka, &dead).to_end().len(), tap.to_end().len());
+    assert_eq!((letters, records), (9, 4_991), "the tenth line was not judged any more\n{}", agent.report());
+}
+
+#[test]
+fn lines_go_past_a_filter_that_fails_on_everything_where_its_entry_says_pass() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("past", 1);
+    let mut agent = Agent::new(kafka);
+    let mut file = log(&agent, "app", Style::Json, 1);
+    file.write(20_000);
+    agent.module("bad", &guests::line_world("unreachable"));
+    let mut filters = hostile("pass");
+    filters[0]["breaker"] = json!({ "rest_ms": 3_600_000 });
+    agent.entry("app", &filtered(entry(&agent, "app.log", &topic), filters));
+    agent.start();
+    agent.until_log("is left alone for 3600 s; lines go past it");
+    let expected = Expected::all([&file]);
+    arrival(&expected, &mut Tap::open(kafka, &topic), &agent);
+    agent.until("all but the lines that were judged went past it, and once", |agent| {
+        let filter = agent.status()["entries"][0]["filters"][0].clone();
+        ((&filter["breaker_opened"], &filter["bypassed"]) == (&json!(1), &json!(20_000 - 99))).then_some(())
+    });
+    assert_eq!(agent.metric("tailmill_filter_bypassed_lines_total", ""), 19_901.0);
+    arrives_once(&expected, &mut Tap::open(kafka, &topic), &mut agent);
+    balances(&agent, "app", &expected);
+}
+
 /// Fails on every line that holds `7:` as the end of its number: about a tenth of them.
 fn picky() -> Vec<u8> {
     guests::line_world(

@@ -28,6 +28,8 @@ pub struct Instance {
     pub(crate) progress: Progress,
     pub(crate) scratch: Scratch,
     pub(crate) broken: Option<FaultKind>,
+    /// Lines without a needle that nobody asked about yet.
+    pub(crate) skipped: u64,
 }
 
 /// The function that answers lines.
@@ -102,6 +104,11 @@ impl Instance {
             self.progress = Progress { last: Some(last_of(first, lines.len())), oldest_held: answer.oldest_held };
         }
         Ok(answer)
+    }
+
+    /// Lines that were answered without entering the filter, for want of a needle, since this was last asked.
+    pub fn take_skipped(&mut self) -> u64 {
+        std::mem::take(&mut self.skipped)
     }
 
     /// How often [`Instance::tick`] should be called. `None`: never, which is what a stateless filter always says.
@@ -206,6 +213,7 @@ impl Instance {
         if let Some(needles) = &self.skip {
             needles.lines(lines, &mut given);
             self.store.data().count_skipped(lines.len() - given.len());
+            self.skipped += (lines.len() - given.len()) as u64;
         }
         let answer = if given.len() == lines.len() {
             self.enter(first, lines, None, origin)

@@ -44,6 +44,7 @@ pub(crate) fn start(
                 progress: Progress::default(),
                 scratch: Scratch::default(),
                 broken: None,
+                skipped: 0,
             })
         }
         Err(Failed::Fault(fault)) => Err(fault),

@@ -184,6 +184,12 @@ impl Progress {
         self.valid.is_some() || !self.candidates.is_empty()
     }
 
+    /// The saved state from which the stream would go on at `offset`, where it has come to rest.
+    pub fn snapshot_at(&self, offset: FileOffset) -> Option<&[StageSnapshot]> {
+        let settled = self.candidates.is_empty() && self.is_clear();
+        self.valid.as_ref().filter(|snapshot| settled && snapshot.offset == offset).map(|snapshot| &*snapshot.stages)
+    }
+
     /// The chain has no saved state any more: from now on the resume point is a position.
     pub fn forget_snapshots(&mut self) {
         self.candidates.clear();

@@ -336,7 +336,9 @@ fn filter_plan(raw: &RawFilter, module: Arc<ModuleFile>) -> FilterPlan {
         module,
         with: raw.with.clone(),
         limits: raw.limits.clone(),
+        held: raw.held,
         on_error: raw.on_error,
+        breaker: raw.breaker,
         stateless: raw.stateless,
     }
 }

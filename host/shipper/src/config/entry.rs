@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
-use tailmill_engine::{Digest, Limits};
 use tailmill_tail::discover::StartAt;
 use tailmill_tail::{Framing, PathPatterns};
 
+pub use super::entry_filter::RawFilter;
+use super::entry_filter::filter;
 use super::fields::{At, Fields, Problems};
 use super::tree::{self, Tree, Value};
 use crate::model::{Format, HeaderKind, KeySource, OnError, OnRefused, Partitioning, Problem};
@@ -62,23 +63,6 @@ pub struct RawEntry {
     pub key: Option<KeySource>,
     /// `headers`.
     pub headers: Vec<HeaderKind>,
-}
-
-/// One place in the chain, its module not yet looked up.
-#[derive(Clone, Debug)]
-pub struct RawFilter {
-    /// `use`: `name`, `name@version` or `sha256:…`.
-    pub wanted: String,
-    /// For people: the name without version, or the short digest.
-    pub name: Arc<str>,
-    /// `with`, as JSON.
-    pub with: Arc<str>,
-    /// `timeout_ms`, `memory_mib`, `held_lines_max`.
-    pub limits: Limits,
-    /// `on_error`.
-    pub on_error: OnError,
-    /// `stateless`.
-    pub stateless: bool,
 }
 
 /// Checks one entry's JSON. `source` names it in problems.
@@ -192,61 +176,6 @@ fn selection(entry: &mut RawEntry, fields: &mut Fields<'_>) {
     });
     let labels = fields.get("labels").and_then(|at| at.pairs()).unwrap_or_default();
     entry.labels = labels.iter().filter_map(|(name, at)| Some(((*name).to_owned(), at.text()?.to_owned()))).collect();
-}
-
-fn filter(at: &At<'_>) -> Option<RawFilter> {
-    let mut fields = at.fields()?;
-    let named = fields.need("use", "the module, as name, name@version or sha256:…").and_then(|at| wanted(&at));
-    let with = fields.get("with").and_then(|at| match at.tree.value {
-        Value::Table(_) => Some(at.tree.to_json()),
-        _ => {
-            at.problem(format!("expected an object, found {}", at.tree.value.kind()));
-            None
-        }
-    });
-    let mut limits = Limits::STANDARD;
-    if let Some(ms) = fields.get("timeout_ms").and_then(|at| at.number(1..=600_000)) {
-        limits.call_time = Duration::from_millis(ms);
-    }
-    if let Some(mib) = fields.get("memory_mib").and_then(|at| at.size(1..=4095)) {
-        limits.memory_bytes = mib << 20;
-    }
-    if let Some(lines) = fields.get("held_lines_max").and_then(|at| at.size(0..=1 << 24)) {
-        limits.held_lines = lines;
-    }
-    let policies = [
-        ("block", OnError::Block),
-        ("pass", OnError::Pass),
-        ("drop", OnError::Drop),
-        ("dead-letter", OnError::DeadLetter),
-    ];
-    let on_error = fields.get("on_error").and_then(|at| at.word(&policies)).unwrap_or_default();
-    let stateless = fields.get("stateless").and_then(|at| at.flag()).unwrap_or(false);
-    fields.finish(&[]);
-    let (wanted, name) = named?;
-    Some(RawFilter { wanted, name, with: with.as_deref().unwrap_or("{}").into(), limits, on_error, stateless })
-}
-
-/// `use` as written, and the name in it.
-fn wanted(at: &At<'_>) -> Option<(String, Arc<str>)> {
-    let text = at.some_text()?;
-    if text.starts_with("sha256:") {
-        return match text.parse::<Digest>() {
-            Ok(digest) => Some((digest.to_string(), format!("sha256:{}", digest.short()).into())),
-            Err(error) => {
-                at.problem(error.to_string());
-                None
-            }
-        };
-    }
-    let (name, version) = text.split_once('@').map_or((text, None), |(name, version)| (name, Some(version)));
-    if !is_name(name) || version.is_some_and(|version| !is_name(version)) {
-        at.problem(format!(
-            "`{text}` names no module: write name, name@version or sha256:… (without `.wasm` and directories)"
-        ));
-        return None;
-    }
-    Some((text.to_owned(), name.into()))
 }
 
 fn destination(entry: &mut RawEntry, fields: &mut Fields<'_>) {

@@ -1,5 +1,7 @@
 //! An entry against this agent: is it for this node, and does it stay within what the agent allows?
 
+use std::time::Duration;
+
 use super::entry::RawEntry;
 use super::fields::did_you_mean;
 use super::settings::Settings;
@@ -70,18 +72,19 @@ pub(super) fn check(entry: &RawEntry, settings: &Settings, source: &str, prefix:
         );
     }
     for (i, filter) in entry.filters.iter().enumerate() {
-        if filter.limits.call_time > limits.filter_timeout_max {
-            let (asked, max) = (filter.limits.call_time.as_millis(), limits.filter_timeout_max.as_millis());
+        let (ms, asked) = (|time: Duration| usize::try_from(time.as_millis()).unwrap_or(usize::MAX), &filter.limits);
+        let ceilings = [
+            ("timeout_ms", ms(asked.call_time), ms(limits.filter_timeout_max), 0),
+            ("memory_mib", asked.memory_bytes, limits.filter_memory_bytes_max, 20),
+            ("output_mib", asked.output_bytes, limits.filter_output_bytes_max, 20),
+            ("held_mib", filter.held.bytes, limits.filter_held_bytes_max, 20),
+            ("state_kib", asked.state_bytes, limits.filter_state_bytes_max, 10),
+            ("table_elements", asked.table_elements, limits.filter_table_elements_max, 0),
+        ];
+        for (key, asked, max, shift) in ceilings.into_iter().filter(|(_, asked, max, _)| asked > max) {
             add(
-                &format!("filters[{i}].timeout_ms"),
-                format!("{asked} is more than agent.filter_timeout_ms_max ({max})"),
-            );
-        }
-        if filter.limits.memory_bytes > limits.filter_memory_bytes_max {
-            let (asked, max) = (filter.limits.memory_bytes >> 20, limits.filter_memory_bytes_max >> 20);
-            add(
-                &format!("filters[{i}].memory_mib"),
-                format!("{asked} is more than agent.filter_memory_mib_max ({max})"),
+                &format!("filters[{i}].{key}"),
+                format!("{} is more than agent.filter_{key}_max ({})", asked >> shift, max >> shift),
             );
         }
     }

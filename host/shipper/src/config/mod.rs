@@ -11,6 +11,7 @@ mod tree; // what was written, with its places
 mod fields; // typed looks into it; every problem is kept
 pub mod settings; // tailmill.toml, variables, flags
 pub mod entry; // one entry's JSON
+mod entry_filter; // one filter of its chain
 mod entry_check; // an entry against the settings and against itself
 mod classic; // the array key
 pub mod modules; // module files by name

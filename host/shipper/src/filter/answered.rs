@@ -11,8 +11,9 @@
 //! Each line is counted once, so over all answers: input = carries + filtered + dropped + [`super::Chain::pending`].
 //! Lines that came out of a restored state were read by an earlier process and count nowhere.
 
-use crate::model::{LineCount, RecordSet};
+use crate::model::{BreakerThen, LineCount, RecordSet};
 use std::sync::Arc;
+use std::time::Instant;
 use tailmill_engine::{Digest, Fault, FaultKind, HostNotes};
 use tailmill_tail::FileOffset;
 
@@ -31,7 +32,7 @@ pub struct Answered {
     pub filtered: LineCount,
     /// Input lines that `on_error = drop` took.
     pub dropped: LineCount,
-    /// Lines that went on unchanged because of `on_error = pass`.
+    /// Lines that went on unchanged because of `on_error = pass`, or past a filter whose breaker is open.
     pub passed_lines: u64,
 }
 
@@ -88,6 +89,8 @@ pub enum Step {
         fault: Fault,
         /// Place of the filter in the chain, from 0.
         stage: usize,
+        /// The filter's breaker is open: before this moment it is not asked again. `fault` is what opened it.
+        until: Option<Instant>,
     },
 }
 
@@ -109,4 +112,19 @@ pub enum What {
     Fault(Fault),
     /// What the guest logged, printed and counted.
     Notes(HostNotes),
+    /// Its memory had grown near its limit: another instance goes on.
+    Grown,
+    /// It failed on too many lines and is left alone for a while.
+    BreakerOpened {
+        /// So many.
+        faults: u32,
+        /// What happens to the lines meanwhile.
+        then: BreakerThen,
+        /// How long, in seconds.
+        seconds: u64,
+        /// The last of the faults.
+        fault: Fault,
+    },
+    /// It works again.
+    BreakerClosed,
 }

@@ -9,6 +9,7 @@ use super::{extras, pieces};
 use crate::model::{Extras, RecordSet};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 use tailmill_engine::Mask;
 use tailmill_tail::FileOffset;
 
@@ -36,6 +37,8 @@ pub(super) struct Kept {
     pub set: RecordSet,
     /// Lines that went on (kept, or named as a source): a new instance must not send them on once more.
     pub gone: Mask,
+    /// When they came.
+    at: Instant,
     /// Whether the file offsets rise. An earlier stage may send its lines on in another order.
     rising: bool,
 }
@@ -66,7 +69,7 @@ impl Backlog {
             pieces::copy_out(&mut set);
         }
         let rising = set.sources.is_sorted();
-        self.entries.push_back(Entry::Lines(Kept { first, set, gone, rising }));
+        self.entries.push_back(Entry::Lines(Kept { first, set, gone, at: Instant::now(), rising }));
     }
 
     /// A tick; several without lines between them count as one.
@@ -78,6 +81,11 @@ impl Backlog {
 
     pub(super) fn push_flush(&mut self) {
         self.entries.push_back(Entry::Flush);
+    }
+
+    /// Whether a tick came since the last save.
+    pub(super) fn was_ticked(&self) -> bool {
+        self.entries.iter().skip(self.covered).any(|entry| matches!(entry, Entry::Tick))
     }
 
     /// The state was saved: it covers all calls so far.
@@ -145,6 +153,11 @@ impl Backlog {
     /// Where the line with this number came from in the file.
     pub(super) fn offset(&self, seq: u64) -> Option<FileOffset> {
         self.kept(seq).map(|(kept, i)| kept.set.sources[i])
+    }
+
+    /// When the line with this number came, if it is known.
+    pub(super) fn came_at(&self, seq: u64) -> Option<Instant> {
+        self.kept(seq).map(|(kept, _)| kept.at)
     }
 
     /// What the line with this number came with.

@@ -11,6 +11,7 @@ use super::shared::SharedInstances;
 use super::stage::Stage;
 use super::window::Window;
 use super::{finish, pieces};
+use crate::checkpoint::StageSnapshot;
 use crate::model::{LineCount, RecordSet};
 use crate::observe::EntryLedger;
 use std::sync::Arc;
@@ -50,10 +51,25 @@ pub struct Chain {
 /// A piece of work. `stage`: which stage does it; one past the last: it leaves the chain.
 #[derive(Debug)]
 pub(super) enum Task {
-    Run { stage: usize, set: RecordSet, trial: Trial },
-    Tick { stage: usize },
-    Flush { stage: usize },
-    Save { stage: usize },
+    Run {
+        stage: usize,
+        set: RecordSet,
+        trial: Trial,
+    },
+    Tick {
+        stage: usize,
+    },
+    Flush {
+        stage: usize,
+    },
+    /// It holds this line for longer than it may.
+    Overdue {
+        stage: usize,
+        held: u64,
+    },
+    Save {
+        stage: usize,
+    },
 }
 
 /// How a set of lines comes to be run.
@@ -84,6 +100,8 @@ pub(super) struct Stop {
     pub task: Task,
     pub fault: Fault,
     pub stage: usize,
+    /// The filter is left alone until then.
+    pub until: Option<Instant>,
 }
 
 impl Chain {
@@ -115,12 +133,20 @@ impl Chain {
         self.origin.path = path;
     }
 
-    /// Numbers of the stages' next lines, when that is all that has to be kept of the chain: no filter has an instance of
-    /// its own, a state or a line.
-    pub fn numbers_at_rest(&self) -> Option<Box<[u64]>> {
+    /// Numbers of the stages' next lines, when these and `snapshot` are all that has to be kept of the chain: no filter has
+    /// an instance of its own, a line, or a state that is not in there.
+    pub fn numbers_at_rest(&self, snapshot: &[StageSnapshot]) -> Option<Box<[u64]>> {
         let at_rest = self.is_idle() && self.oldest_held().is_none() && self.tick_due().is_none();
-        let plain = self.stages.iter().all(|stage| !stage.is_in_use() && stage.held.is_none());
-        (at_rest && plain).then(|| self.stages.iter().map(|stage| stage.next_seq).collect())
+        let own = self.armed.stages.iter().zip(&self.stages).filter(|(armed, _)| !armed.stateless);
+        let known = match snapshot {
+            [] => own.clone().all(|(_, stage)| stage.saved.is_none()),
+            _ => own
+                .clone()
+                .map(|(_, stage)| stage.saved_as())
+                .eq(snapshot.iter().map(|s| Some((s.next_seq, &*s.state)))),
+        };
+        let plain = self.stages.iter().all(|stage| !stage.is_busy());
+        (at_rest && plain && known).then(|| self.stages.iter().map(|stage| stage.next_seq).collect())
     }
 
     /// Goes on where a chain was at rest: right after `new`, with the same filters.
@@ -177,6 +203,25 @@ impl Chain {
         self.work.extend((0..self.stages.len()).rev().map(|stage| Task::Flush { stage }));
     }
 
+    /// Whether a filter holds a line for longer than it may. Only when idle.
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        self.armed.stages.iter().zip(&self.stages).any(|(armed, stage)| stage.is_overdue(armed, now))
+    }
+
+    /// Filters that hold a line for longer than they may have to let go of what they hold; `step` does the work. Only when
+    /// idle.
+    pub fn call_in(&mut self, now: Instant) {
+        for place in (0..self.stages.len()).rev() {
+            let (armed, stage) = (&self.armed.stages[place], &self.stages[place]);
+            let Some(held) = stage.held.filter(|_| stage.is_overdue(armed, now)) else { continue };
+            self.work.push(Task::Overdue { stage: place, held });
+            if armed.has_finish {
+                self.work.push(Task::Flush { stage: place });
+            }
+            self.unanswered = true;
+        }
+    }
+
     /// Works until all is done, or until `until` has passed; makes at least one engine call.
     pub fn step(&mut self, shared: &mut SharedInstances, ledger: &mut EntryLedger, until: Instant) -> Step {
         let mut called = false;
@@ -190,11 +235,11 @@ impl Chain {
                 task => {
                     called = true;
                     if let Err(stop) = self.perform(task, shared, ledger) {
-                        let Stop { task, fault, stage } = *stop;
+                        let Stop { task, fault, stage, until } = *stop;
                         let held = self.stages[stage].held_offset;
                         let line = task.oldest().or(held).unwrap_or(self.origin.first_offset);
                         self.work.push(task);
-                        return Step::Blocked { so_far: self.answer(), line, fault, stage };
+                        return Step::Blocked { so_far: self.answer(), line, fault, stage, until };
                     }
                 }
             }
@@ -279,7 +324,7 @@ impl Task {
     fn oldest(&self) -> Option<FileOffset> {
         match self {
             Task::Run { set, .. } => set.floor(),
-            Task::Tick { .. } | Task::Flush { .. } | Task::Save { .. } => None,
+            Task::Tick { .. } | Task::Flush { .. } | Task::Overdue { .. } | Task::Save { .. } => None,
         }
     }
 }

@@ -17,6 +17,10 @@ pub(super) trait Guest {
     fn save(&mut self) -> Result<Option<Vec<u8>>, Fault>;
     /// The counterpart of `save`. `next`: number of the line that comes next; `oldest_held`: the oldest inside the state.
     fn load_state(&mut self, saved: &[u8], next: u64, oldest_held: Option<u64>) -> Result<(), Fault>;
+    /// Lines that were answered without it, for want of a needle, since last asked.
+    fn take_skipped(&mut self) -> u64 {
+        0
+    }
     /// Linear memory, in bytes.
     fn memory_bytes(&self) -> usize;
     /// What it logged, printed and counted since last asked.
@@ -68,6 +72,9 @@ impl Guest for Instance {
     }
     fn load_state(&mut self, saved: &[u8], next: u64, oldest_held: Option<u64>) -> Result<(), Fault> {
         Instance::load_state(self, saved, next, oldest_held)
+    }
+    fn take_skipped(&mut self) -> u64 {
+        Instance::take_skipped(self)
     }
     fn memory_bytes(&self) -> usize {
         Instance::memory_bytes(self)

@@ -4,7 +4,8 @@
 use super::answered::{StageEvent, What};
 use super::guest::{Guest, Starter};
 use super::pieces;
-use crate::model::RecordSet;
+use super::rest::Growth;
+use crate::model::{BreakerThen, RecordSet};
 use crate::observe::FilterLedger;
 use std::sync::Arc;
 use std::time::Instant;
@@ -58,7 +59,8 @@ impl Events {
     }
 
     fn push(&mut self, ledger: &FilterLedger, what: What) {
-        if self.list.len() < EVENTS_MAX {
+        let matters = matches!(what, What::BreakerOpened { .. } | What::BreakerClosed);
+        if matters || self.list.len() < EVENTS_MAX {
             self.list.push(StageEvent { stage: ledger.place, filter: Arc::clone(&ledger.name), what });
         }
     }
@@ -79,6 +81,7 @@ impl Meter<'_> {
         self.cost.add(self.ledger.busy_ns - before, lines);
         self.ledger.lines_in += lines;
         self.ledger.bytes_in += set.value_bytes();
+        self.ledger.skipped_by_needle += guest.take_skipped();
         if let Ok(answer) = &result {
             self.verdict(&answer.outcome, lines);
         }
@@ -101,14 +104,16 @@ impl Meter<'_> {
     }
 
     /// A new instance.
-    pub(super) fn start(&mut self, starter: &dyn Starter) -> Result<Box<dyn Guest>, Fault> {
+    pub(super) fn start(&mut self, starter: &dyn Starter) -> Result<(Box<dyn Guest>, Growth), Fault> {
         let since = Instant::now();
         let result = starter.start();
-        self.ledger.busy_ns += u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let start_ns = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.ledger.busy_ns += start_ns;
         let mut guest = self.check(result)?;
+        let growth = Growth { born_bytes: guest.memory_bytes(), start_ns, busy_ns: 0 };
         self.ledger.memory(guest.memory_bytes());
         self.take_notes(guest.take_notes());
-        Ok(guest)
+        Ok((guest, growth))
     }
 
     /// Counts a fault, wherever it was found.
@@ -118,6 +123,30 @@ impl Meter<'_> {
             self.events.push(self.ledger, What::Fault(fault.clone()));
         }
         result
+    }
+
+    /// An instance is replaced because it has grown.
+    pub(super) fn grown(&mut self) {
+        self.ledger.recycles += 1;
+        self.events.push(self.ledger, What::Grown);
+    }
+
+    /// The filter is left alone for a while.
+    pub(super) fn breaker_opened(&mut self, faults: u32, then: BreakerThen, seconds: u64, fault: &Fault) {
+        self.ledger.breaker_opened += 1;
+        self.events.push(self.ledger, What::BreakerOpened { faults, then, seconds, fault: fault.clone() });
+    }
+
+    /// It works again.
+    pub(super) fn breaker_closed(&mut self) {
+        self.events.push(self.ledger, What::BreakerClosed);
+    }
+
+    /// A fault that no call came to.
+    pub(super) fn noted(&mut self, fault: Fault) -> Fault {
+        self.ledger.fault(fault.kind);
+        self.events.push(self.ledger, What::Fault(fault.clone()));
+        fault
     }
 
     /// Lines that a tick or a flush let go.

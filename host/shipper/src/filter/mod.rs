@@ -20,6 +20,9 @@ mod backlog; // input lines that a stateful stage may need again
 mod pieces; // cutting, masking and rewriting sets of lines
 mod extras; // keys, topics, timestamps and headers through a chain
 mod shared; // instances of stateless filters
+mod breaker; // a filter that fails too often is left alone for a while
+mod rest; // instances with nothing to do, and those that have grown
+mod bypass; // what a chain does meanwhile
 mod pairing; // which filter follows which
 mod swap; // a new plan in a running chain
 mod resume; // snapshots, going on from one, starting over

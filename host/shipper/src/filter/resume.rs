@@ -23,11 +23,11 @@ impl Chain {
     /// not idle, or a stage holds lines for which an earlier one set a key, a topic, a timestamp or headers (its state
     /// does not know them). A fault costs an instance, no line.
     pub fn snapshot(&mut self, ledger: &mut EntryLedger) -> Result<Option<Vec<StageSnapshot>>, Fault> {
-        if !self.is_idle() || !self.wants_snapshots() {
+        if !self.is_idle() || !self.wants_snapshots() || !self.stages.iter().any(Stage::is_in_use) {
             return Ok(None);
         }
         for place in 0..self.stages.len() {
-            if self.armed.stages[place].stateless {
+            if self.armed.stages[place].stateless || self.stages[place].is_saved() {
                 continue;
             }
             while let Some(rescued) = self.wake(place, ledger).map_err(unwell_fault)? {

@@ -8,13 +8,18 @@ use super::backlog::Entry;
 use super::guest::Guest;
 use super::meter::Meter;
 use super::pieces;
+use super::rest::Growth;
 use super::stage::{Life, Saved, Stage, Unwell};
 use crate::model::RecordSet;
 use std::time::{Duration, Instant};
 use tailmill_engine::{Mask, Origin, Outcome, Output};
 
-/// A started instance, and how often it wants a tick.
-pub(super) type Started = (Box<dyn Guest>, Option<Duration>);
+/// A started instance; `every`: how often it wants a tick.
+pub(super) struct Started {
+    guest: Box<dyn Guest>,
+    growth: Growth,
+    every: Option<Duration>,
+}
 
 impl Stage {
     /// Makes one call towards an instance that is up. `None`: it is up.
@@ -30,7 +35,8 @@ impl Stage {
                 Ok(None)
             }
             Life::Down => {
-                let (guest, every) = start(armed, self.saved.as_ref(), meter)?;
+                let Started { guest, growth, every } = start(armed, self.saved.as_ref(), meter)?;
+                self.growth = growth;
                 self.set_every(every, Instant::now());
                 self.life =
                     if self.backlog.replay(0).is_some() { Life::Replaying { guest, next: 0 } } else { Life::Up(guest) };
@@ -41,8 +47,9 @@ impl Stage {
     }
 
     /// Goes on with an instance that was started for it.
-    pub(super) fn become_instance(&mut self, (guest, every): Started) {
+    pub(super) fn become_instance(&mut self, Started { guest, growth, every }: Started) {
         self.life = Life::Up(guest);
+        self.growth = growth;
         self.next_tick = None;
         self.set_every(every, Instant::now());
     }
@@ -122,7 +129,7 @@ impl Stage {
 
 /// A new instance, with this state if there is one, and how often it wants a tick.
 pub(super) fn start(armed: &ArmedStage, saved: Option<&Saved>, meter: &mut Meter<'_>) -> Result<Started, Unwell> {
-    let mut guest = meter.start(&*armed.starter).map_err(Unwell::Start)?;
+    let (mut guest, growth) = meter.start(&*armed.starter).map_err(Unwell::Start)?;
     let mut every = None;
     if armed.has_ticks {
         // A filter that asks for a tick every 0 ms gets one every millisecond.
@@ -132,5 +139,6 @@ pub(super) fn start(armed: &ArmedStage, saved: Option<&Saved>, meter: &mut Meter
         let load = |guest: &mut dyn Guest| guest.load_state(&saved.state, saved.next_seq, saved.held);
         meter.call(&mut *guest, load).map_err(Unwell::State)?;
     }
-    Ok((guest, every.map(|ms| Duration::from_millis(u64::from(ms.max(1))))))
+    let every = every.map(|ms| Duration::from_millis(u64::from(ms.max(1))));
+    Ok(Started { guest, growth, every })
 }

@@ -22,19 +22,26 @@ impl Chain {
         shared: &mut SharedInstances,
         ledger: &mut EntryLedger,
     ) -> Result<(), Box<Stop>> {
+        let Some(task) = self.admit(task, shared, ledger)? else { return Ok(()) };
         match task {
             Task::Run { stage, set, trial } if self.armed.stages[stage].stateless => {
                 self.run_shared(stage, set, trial, shared, ledger)
             }
-            Task::Run { stage, set, trial } => self.run_own(stage, set, trial, ledger),
+            Task::Run { stage, set, trial } => self.run_own(stage, set, trial, shared, ledger),
             Task::Save { stage } => {
                 let mut meter = Chain::meter(&self.armed, stage, &mut self.costs[stage], &mut self.events, ledger);
-                if self.stages[stage].save(&mut meter).is_some() {
+                let (own, armed) = (&mut self.stages[stage], &self.armed.stages[stage]);
+                let has_grown = own.has_grown(armed);
+                if own.save(&mut meter).is_some() {
                     meter.ledger.recycles += 1;
+                } else if has_grown && own.is_saved() {
+                    meter.grown();
+                    own.put_down();
                 }
                 Ok(())
             }
-            Task::Tick { stage } | Task::Flush { stage } => self.release(stage, task, ledger),
+            Task::Overdue { stage, held } => self.overdue(stage, held, ledger),
+            Task::Tick { stage } | Task::Flush { stage } => self.release(stage, task, shared, ledger),
         }
     }
 
@@ -56,21 +63,26 @@ impl Chain {
         let mut meter = Chain::meter(&self.armed, stage, &mut self.costs[stage], &mut self.events, ledger);
         let guest = match shared.instance(&self.armed, stage, &mut meter) {
             Ok(guest) => guest,
-            Err(fault) => return Err(Box::new(Stop { task: Task::Run { stage, set, trial }, fault, stage })),
+            Err(fault) => return self.no_start(stage, Task::Run { stage, set, trial }, fault, shared, ledger),
         };
         let first = self.stages[stage].next_seq;
+        let before = meter.ledger.busy_ns;
         match meter.run(guest, first, &set, &self.origin) {
             Ok(answer) => {
-                self.stages[stage].next_seq += set.len() as u64;
+                let lines = set.len();
+                self.stages[stage].next_seq += lines as u64;
                 let out = judge(answer.outcome, first, set);
                 meter.out(out.as_ref());
+                let ns = meter.ledger.busy_ns - before;
+                shared.called(&self.armed, stage, ns, &mut meter);
+                self.went_well(stage, lines, shared, ledger);
                 self.push(stage + 1, out);
                 Ok(())
             }
             Err(fault) => {
                 meter.ledger.recycles += 1;
                 shared.discard(&self.armed, stage);
-                self.failed(stage, set, trial, fault, first)
+                self.failed(stage, set, trial, fault, first, shared, ledger)
             }
         }
     }
@@ -80,9 +92,11 @@ impl Chain {
         stage: usize,
         set: RecordSet,
         trial: Trial,
+        shared: &mut SharedInstances,
         ledger: &mut EntryLedger,
     ) -> Result<(), Box<Stop>> {
         let mut meter = Chain::meter(&self.armed, stage, &mut self.costs[stage], &mut self.events, ledger);
+        let lines = set.len();
         let own = &mut self.stages[stage];
         let first = own.next_seq;
         let mut left = Some(set);
@@ -90,9 +104,10 @@ impl Chain {
         match ran {
             Ok(Ran::Went(out)) => {
                 meter.out(out.as_ref());
-                if own.wants_save() {
+                if own.wants_save(&self.armed.stages[stage]) {
                     self.work.push(Task::Save { stage });
                 }
+                self.went_well(stage, lines, shared, ledger);
                 self.push(stage + 1, out);
                 Ok(())
             }
@@ -104,19 +119,25 @@ impl Chain {
             Ok(Ran::Failed(fault)) => {
                 meter.ledger.recycles += 1;
                 match left {
-                    Some(set) => self.failed(stage, set, trial, fault, first),
+                    Some(set) => self.failed(stage, set, trial, fault, first, shared, ledger),
                     None => Ok(()),
                 }
             }
             Err(unwell) => match left {
-                Some(set) => self.unwell(stage, Task::Run { stage, set, trial }, unwell),
+                Some(set) => self.unwell(stage, Task::Run { stage, set, trial }, unwell, shared, ledger),
                 None => Ok(()),
             },
         }
     }
 
     /// A tick or a flush of one stage.
-    fn release(&mut self, stage: usize, task: Task, ledger: &mut EntryLedger) -> Result<(), Box<Stop>> {
+    fn release(
+        &mut self,
+        stage: usize,
+        task: Task,
+        shared: &mut SharedInstances,
+        ledger: &mut EntryLedger,
+    ) -> Result<(), Box<Stop>> {
         if self.armed.stages[stage].stateless {
             return Ok(());
         }
@@ -132,7 +153,7 @@ impl Chain {
             Ok(Ran::Went(out)) => {
                 meter.out(out.as_ref());
                 let left = if is_flush && !armed.has_ticks { own.left_behind(&mut meter) } else { Vec::new() };
-                if own.wants_save() {
+                if own.wants_save(armed) {
                     self.work.push(Task::Save { stage });
                 }
                 for set in left.into_iter().rev() {
@@ -151,18 +172,21 @@ impl Chain {
                 // Another tick comes by itself, and what the filter holds waits for it. There is no other flush.
                 if is_flush { self.flush_failed(stage, task, fault) } else { Ok(()) }
             }
-            Err(unwell) => self.unwell(stage, task, unwell),
+            Err(unwell) => self.unwell(stage, task, unwell, shared, ledger),
         }
     }
 
     /// A call with these lines failed. `first`: the number of the first of them.
+    #[allow(clippy::too_many_arguments, reason = "the call, how it went, and whose it was")]
     fn failed(
         &mut self,
         stage: usize,
-        mut set: RecordSet,
+        set: RecordSet,
         trial: Trial,
         fault: Fault,
         first: u64,
+        shared: &mut SharedInstances,
+        ledger: &mut EntryLedger,
     ) -> Result<(), Box<Stop>> {
         if set.len() > 1 {
             self.cut(stage, set, trial, &fault, first);
@@ -173,8 +197,14 @@ impl Chain {
             self.work.push(Task::Run { stage, set, trial: Trial::Alone });
             return Ok(());
         }
+        let mut set = match self.judge_or_rest(stage, set, &fault, shared, ledger) {
+            Ok(set) => set,
+            Err(instead) => return instead,
+        };
         match self.armed.stages[stage].plan.on_error {
-            OnError::Block => return Err(Box::new(Stop { task: Task::Run { stage, set, trial }, fault, stage })),
+            OnError::Block => {
+                return Err(Box::new(Stop { task: Task::Run { stage, set, trial }, fault, stage, until: None }));
+            }
             OnError::Pass => {
                 self.came.passed_lines += 1;
                 self.push(stage + 1, Some(set));
@@ -208,11 +238,24 @@ impl Chain {
         }
     }
 
+    /// The filter was asked to let go of this line, if it can be asked. `on_error` is for what it still holds.
+    fn overdue(&mut self, stage: usize, held: u64, ledger: &mut EntryLedger) -> Result<(), Box<Stop>> {
+        if self.stages[stage].held != Some(held) {
+            return Ok(());
+        }
+        let most = self.armed.stages[stage].plan.held.time.as_millis();
+        let message = format!("it holds lines for longer than held_ms_max ({most})");
+        let fault = Fault { kind: FaultKind::BrokenAnswer, line: Some(held), message };
+        let mut meter = Chain::meter(&self.armed, stage, &mut self.costs[stage], &mut self.events, ledger);
+        let fault = meter.noted(fault);
+        self.flush_failed(stage, Task::Overdue { stage, held }, fault)
+    }
+
     /// The file is finished and the filter does not let go of what it holds: `on_error` is for these lines.
     fn flush_failed(&mut self, stage: usize, task: Task, fault: Fault) -> Result<(), Box<Stop>> {
         let policy = self.armed.stages[stage].plan.on_error;
         if policy == OnError::Block || self.stages[stage].holds_ancient() {
-            return Err(Box::new(Stop { task, fault, stage }));
+            return Err(Box::new(Stop { task, fault, stage, until: None }));
         }
         let open = self.stages[stage].forget();
         match policy {
@@ -230,7 +273,14 @@ impl Chain {
     }
 
     /// The instance cannot be had.
-    fn unwell(&mut self, stage: usize, task: Task, unwell: Unwell) -> Result<(), Box<Stop>> {
+    fn unwell(
+        &mut self,
+        stage: usize,
+        task: Task,
+        unwell: Unwell,
+        shared: &mut SharedInstances,
+        ledger: &mut EntryLedger,
+    ) -> Result<(), Box<Stop>> {
         let policy = self.armed.stages[stage].plan.on_error;
         match unwell {
             Unwell::State(_) if policy != OnError::Block && !self.stages[stage].holds_ancient() => {
@@ -242,7 +292,8 @@ impl Chain {
                 }
                 Ok(())
             }
-            Unwell::Start(fault) | Unwell::State(fault) => Err(Box::new(Stop { task, fault, stage })),
+            Unwell::Start(fault) => self.no_start(stage, task, fault, shared, ledger),
+            Unwell::State(fault) => Err(Box::new(Stop { task, fault, stage, until: None })),
         }
     }
 

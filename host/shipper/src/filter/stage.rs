@@ -15,14 +15,13 @@ use super::backlog::{Backlog, Entry};
 use super::guest::Guest;
 use super::meter::Meter;
 use super::pieces;
+use super::rest::Growth;
 use crate::checkpoint::StageSnapshot;
 use crate::model::RecordSet;
 use std::time::{Duration, Instant};
 use tailmill_engine::{Answer, Fault, FaultKind, Mask, Origin, Outcome, Released};
 use tailmill_tail::FileOffset;
 
-/// Memory that held lines of one stage may pin. The count of held lines is the engine's to limit.
-pub(super) const HELD_BYTES_MAX: usize = 16 << 20;
 /// A stage that can save does so after so many calls …
 const SAVE_AFTER_CALLS: usize = 16;
 /// … or so many bytes of lines, so that a fault costs little to come back from.
@@ -45,6 +44,12 @@ pub(super) struct Stage {
     pub saves: bool,
     pub every: Option<Duration>,
     pub next_tick: Option<Instant>,
+    /// Since when it goes on from a restored state.
+    pub restored_at: Option<Instant>,
+    /// How the instance has lived.
+    pub growth: Growth,
+    /// Memory that held lines may pin.
+    held_bytes_max: usize,
     /// Where the last line came from: for output that names a line that is no longer known.
     pub last_source: FileOffset,
 }
@@ -99,6 +104,9 @@ impl Stage {
             saves: armed.has_state,
             every: None,
             next_tick: None,
+            restored_at: None,
+            growth: Growth::default(),
+            held_bytes_max: armed.plan.held.bytes,
             last_source: 0,
         }
     }
@@ -113,6 +121,7 @@ impl Stage {
         self.held_offset = held;
         self.ancient = held.map(|held| (next_seq, held));
         self.last_source = at;
+        self.restored_at = Some(Instant::now());
         // Held lines may be waiting for nothing but time: a first tick brings the instance, which says when the next is.
         self.next_tick = (has_ticks && held.is_some()).then(Instant::now);
     }
@@ -120,6 +129,7 @@ impl Stage {
     /// Goes on in a chain of another shape, or with another module.
     pub(super) fn moved(mut self, armed: &ArmedStage) -> Stage {
         self.saves = armed.has_state;
+        self.held_bytes_max = armed.plan.held.bytes;
         self
     }
 
@@ -133,14 +143,23 @@ impl Stage {
         matches!((self.held, self.ancient), (Some(held), Some((below, _))) if held < below)
     }
 
+    /// Whether it holds a line for longer than it may.
+    pub(super) fn is_overdue(&self, armed: &ArmedStage, now: Instant) -> bool {
+        let Some(held) = self.held else { return false };
+        let since = self.backlog.came_at(held).or(self.restored_at);
+        since.is_some_and(|since| now.saturating_duration_since(since) > armed.plan.held.time)
+    }
+
     /// Whether a line that it may hold came with extras.
     pub(super) fn holds_extras(&self) -> bool {
         self.held.is_some() && self.backlog.has_extras()
     }
 
     /// Whether so much happened since the last save that another one is due.
-    pub(super) fn wants_save(&self) -> bool {
-        self.saves && (self.backlog.since_save() >= SAVE_AFTER_CALLS || self.unsaved_bytes >= SAVE_AFTER_BYTES)
+    pub(super) fn wants_save(&self, armed: &ArmedStage) -> bool {
+        let due =
+            self.saves && (self.backlog.since_save() >= SAVE_AFTER_CALLS || self.unsaved_bytes >= SAVE_AFTER_BYTES);
+        due || self.has_grown(armed)
     }
 
     /// Runs lines. `set` is left as it was when they have to be run again, and empty otherwise.
@@ -155,7 +174,9 @@ impl Stage {
             return Ok(Ran::Waking(rescued));
         }
         let (Life::Up(guest), Some(lines)) = (&mut self.life, set.as_ref()) else { return Ok(Ran::Waking(None)) };
+        let before = meter.ledger.busy_ns;
         let result = meter.run(&mut **guest, self.next_seq, lines, origin);
+        self.growth.busy_ns += meter.ledger.busy_ns - before;
         match result.and_then(|answer| meter.check(self.check_held(lines, answer))) {
             Ok(answer) => {
                 let out = set.take().and_then(|set| self.absorb(set, answer));
@@ -222,6 +243,23 @@ impl Stage {
         open
     }
 
+    /// Whether there is anything to be put down before lines may go past it.
+    pub(super) fn is_busy(&self) -> bool {
+        !matches!(self.life, Life::Down) || self.held.is_some() || !self.backlog.is_empty()
+    }
+
+    /// Lines will go past it for a while: no instance, and no line held. What it saved is kept, if no line is in that.
+    /// Returns the lines that it held, as they came in. Must not be called while it holds ancient lines.
+    pub(super) fn step_aside(&mut self) -> Vec<RecordSet> {
+        let in_saved = self.saved.as_ref().is_some_and(|saved| saved.held.is_some());
+        if self.held.is_some() || in_saved {
+            return self.forget();
+        }
+        let open = self.forget_since_save();
+        self.trim();
+        open
+    }
+
     /// After the last flush, when no tick comes either: nobody will ever ask the filter for what it still holds. These
     /// lines go on as they came in, and it counts as a fault.
     pub(super) fn left_behind(&mut self, meter: &mut Meter<'_>) -> Vec<RecordSet> {
@@ -276,11 +314,11 @@ impl Stage {
     fn check_held(&self, lines: &RecordSet, answer: Answer) -> Result<Answer, Fault> {
         let Some(held) = answer.oldest_held else { return Ok(answer) };
         let pinned = self.backlog.pinned_from(held) + pieces::columns_bytes(lines);
-        if pinned <= HELD_BYTES_MAX {
+        let max = self.held_bytes_max;
+        if pinned <= max {
             return Ok(answer);
         }
-        let message =
-            format!("the filter holds lines back that pin {pinned} bytes; at most {HELD_BYTES_MAX} are allowed");
+        let message = format!("the filter holds lines back that pin {pinned} bytes; at most {max} are allowed");
         Err(Fault { kind: FaultKind::BrokenAnswer, line: None, message })
     }
 
@@ -351,7 +389,7 @@ impl Stage {
 
     pub(super) fn trim(&mut self) {
         self.backlog.trim(self.held, self.saves);
-        if self.saves && self.backlog.pinned_from(0) > 2 * HELD_BYTES_MAX && !self.holds_ancient() {
+        if self.saves && self.backlog.pinned_from(0) > 2 * self.held_bytes_max && !self.holds_ancient() {
             // Saving has failed for a long time. Lines are never lost by this, only what else the filter remembers.
             self.saves = false;
             self.saved = None;

@@ -215,7 +215,7 @@ impl Chain {
                 Task::Run { stage, set, trial } => work.push(Task::Run { stage: places.of(stage), set, trial }),
                 Task::Flush { .. } => flushing = true,
                 // The next tick and the next save come by themselves.
-                Task::Tick { .. } | Task::Save { .. } => {}
+                Task::Tick { .. } | Task::Overdue { .. } | Task::Save { .. } => {}
             }
         }
         if flushing {
@@ -251,7 +251,7 @@ impl Chain {
         }
         let waiting = self.work.iter_mut().filter_map(|task| match task {
             Task::Run { set, .. } => Some(set),
-            Task::Tick { .. } | Task::Flush { .. } | Task::Save { .. } => None,
+            Task::Tick { .. } | Task::Flush { .. } | Task::Overdue { .. } | Task::Save { .. } => None,
         });
         for set in waiting.chain(&mut self.came.sets) {
             if let Some(extras) = &mut set.extras {

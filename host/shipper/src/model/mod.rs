@@ -8,7 +8,7 @@ mod records;
 
 pub use account::LineCount;
 pub use plan::{
-    ClusterPlan, Delivery, EntryName, EntryPlan, FilterPlan, Format, HeaderKind, KeySource, ModuleFile, OnError,
-    OnRefused, Origin, Partitioning, Plan, Problem,
+    BreakerPlan, BreakerThen, ClusterPlan, Delivery, EntryName, EntryPlan, FilterPlan, Format, HeaderKind, HeldPlan,
+    KeySource, ModuleFile, OnError, OnRefused, Origin, Partitioning, Plan, Problem,
 };
 pub use records::{Extras, HOSTS_TIME, RecordSet};

@@ -198,8 +198,12 @@ pub struct FilterPlan {
     pub with: Arc<str>,
     /// What an instance may use.
     pub limits: Limits,
+    /// What it may hold of its input.
+    pub held: HeldPlan,
     /// What happens to a line that the filter fails on.
     pub on_error: OnError,
+    /// When it is left alone because it fails too often. `None`: never (with `on_error = block` it stops at once).
+    pub breaker: Option<BreakerPlan>,
     /// For line-world modules, which cannot say it themselves: one instance may serve many files.
     pub stateless: bool,
 }
@@ -210,7 +214,9 @@ impl FilterPlan {
         self.module.digest == other.module.digest
             && self.with == other.with
             && self.limits == other.limits
+            && self.held == other.held
             && self.on_error == other.on_error
+            && self.breaker == other.breaker
             && self.stateless == other.stateless
             && self.name == other.name
     }
@@ -244,6 +250,58 @@ pub enum OnError {
     Drop,
     /// Send the line to the dead-letter topic.
     DeadLetter,
+}
+
+/// How much of its input a filter may hold back, beside the number of lines, which the engine counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldPlan {
+    /// Bytes of memory that held lines of one file may pin.
+    pub bytes: usize,
+    /// How long a line may be held: the mark of its file waits for it.
+    pub time: Duration,
+}
+
+impl HeldPlan {
+    /// 16 MiB (some batches), and an hour: longer than any sensible window, and a mark that waits longer is a mistake.
+    pub const STANDARD: HeldPlan = HeldPlan { bytes: 16 << 20, time: Duration::from_secs(3600) };
+}
+
+/// A filter that fails too often is left alone for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerPlan {
+    /// So many lines that it fails on …
+    pub faults: u32,
+    /// … within this time …
+    pub within: Duration,
+    /// … that are at least this part, in percent, of the lines it was given.
+    pub percent: u32,
+    /// How long the first rest is; each that follows without success is twice as long, up to 32 times.
+    pub rest: Duration,
+    /// What happens to the lines meanwhile.
+    pub then: BreakerThen,
+}
+
+impl BreakerPlan {
+    /// 100 lines and half of all within 10 s; rests of 5 s to 160 s. What fails so often is broken: to go on would be to lose
+    /// most lines and to start an instance for each. Lines wait, unless faulty ones would be shipped anyway.
+    pub const fn standard(on_error: OnError) -> Option<BreakerPlan> {
+        let then = match on_error {
+            OnError::Block => return None,
+            OnError::Pass => BreakerThen::Bypass,
+            OnError::Drop | OnError::DeadLetter => BreakerThen::Hold,
+        };
+        let (within, rest) = (Duration::from_secs(10), Duration::from_secs(5));
+        Some(BreakerPlan { faults: 100, within, percent: 50, rest, then })
+    }
+}
+
+/// What happens to lines while a filter's breaker is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerThen {
+    /// They wait.
+    Hold,
+    /// They go past the filter.
+    Bypass,
 }
 
 /// Kafka refuses a record for good.

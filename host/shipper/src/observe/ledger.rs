@@ -232,8 +232,14 @@ pub struct FilterLedger {
     pub busy_ns: u64,
     /// Most memory that an instance had. Merged by the greatest.
     pub memory_peak_bytes: u64,
-    /// Instances made anew after a fault.
+    /// Instances made anew, after a fault or because they had grown.
     pub recycles: u64,
+    /// Instances put to rest because nothing came.
+    pub rests: u64,
+    /// Times that its breaker opened.
+    pub breaker_opened: u64,
+    /// Lines that went past it while its breaker was open.
+    pub bypassed: u64,
     /// Times that this module replaced another in a running chain.
     pub swaps: u64,
     /// Bytes of log and print output that were not passed on because there was too much of it.
@@ -263,6 +269,9 @@ impl FilterLedger {
             busy_ns: 0,
             memory_peak_bytes: 0,
             recycles: 0,
+            rests: 0,
+            breaker_opened: 0,
+            bypassed: 0,
             swaps: 0,
             notes_suppressed: 0,
             guest_counters: BTreeMap::new(),
@@ -323,6 +332,9 @@ impl AddAssign<&FilterLedger> for FilterLedger {
         self.busy_ns += other.busy_ns;
         self.memory_peak_bytes = self.memory_peak_bytes.max(other.memory_peak_bytes);
         self.recycles += other.recycles;
+        self.rests += other.rests;
+        self.breaker_opened += other.breaker_opened;
+        self.bypassed += other.bypassed;
         self.swaps += other.swaps;
         self.notes_suppressed += other.notes_suppressed;
         for (name, by) in &other.guest_counters {

@@ -207,7 +207,7 @@ fn per_file(
 }
 
 fn filters(to: &mut Families<'_>, entries: &[EntryView]) -> Result<(), Error> {
-    let counters: [Counter<FilterLedger>; 11] = [
+    let counters: [Counter<FilterLedger>; 14] = [
         ("calls", "", "Calls into the module", |filter| filter.calls),
         ("in", "lines", "Lines offered to the filter", |filter| filter.lines_in),
         ("in", "bytes", "Bytes of these lines", |filter| filter.bytes_in),
@@ -216,7 +216,10 @@ fn filters(to: &mut Families<'_>, entries: &[EntryView]) -> Result<(), Error> {
         ("dropped", "lines", "Lines that the filter dropped", |filter| filter.dropped),
         ("emitted", "lines", "Lines that the filter wrote in place of others", |filter| filter.emitted),
         ("skipped", "lines", "Lines without any needle, decided without a call", |f| f.skipped_by_needle),
-        ("recycles", "", "Instances made anew after a fault", |filter| filter.recycles),
+        ("recycles", "", "Instances made anew, after a fault or because they had grown", |filter| filter.recycles),
+        ("rests", "", "Instances put to rest because nothing came", |filter| filter.rests),
+        ("breaker_opened", "", "Times that the breaker opened", |filter| filter.breaker_opened),
+        ("bypassed", "lines", "Lines that went past the filter while its breaker was open", |f| f.bypassed),
         ("swaps", "", "Times the module replaced another in a running chain", |filter| filter.swaps),
         ("notes_suppressed", "", "Log and print output of the filter that was too much", |f| f.notes_suppressed),
     ];

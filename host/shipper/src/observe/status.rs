@@ -200,8 +200,14 @@ pub struct FilterStatus {
     pub busy_ns: u64,
     /// Most memory that an instance had.
     pub memory_peak_bytes: u64,
-    /// Instances made anew after a fault.
+    /// Instances made anew, after a fault or because they had grown.
     pub recycles: u64,
+    /// Instances put to rest because nothing came.
+    pub rests: u64,
+    /// Times that its breaker opened.
+    pub breaker_opened: u64,
+    /// Lines that went past it while its breaker was open.
+    pub bypassed: u64,
     /// Times it replaced another module.
     pub swaps: u64,
     /// Counters that it keeps itself.
@@ -392,6 +398,9 @@ fn filter(ledger: &FilterLedger) -> FilterStatus {
         busy_ns: ledger.busy_ns,
         memory_peak_bytes: ledger.memory_peak_bytes,
         recycles: ledger.recycles,
+        rests: ledger.rests,
+        breaker_opened: ledger.breaker_opened,
+        bypassed: ledger.bypassed,
         swaps: ledger.swaps,
         counters: ledger.guest_counters.clone(),
     }

@@ -209,7 +209,7 @@ fn the_names_in_the_document_are_a_contract() {
     insta::assert_snapshot!(keys(&document), @"schema node version now_ms started_ms uptime_ms stopping ready not_ready plan total entries streams health file_problems file_problems_unlisted notices");
     insta::assert_snapshot!(keys(&document["entries"][0]), @"name in_plan topic cluster origin loss records passed_lines cut_lines malformed lag_bytes lag_ms streams blocked_streams waiting_streams rates last_error filters");
     insta::assert_snapshot!(keys(&document["entries"][0]["loss"]), @"read delivered filtered dropped rewound pending balanced unaccounted_lines unaccounted_bytes lost_bytes");
-    insta::assert_snapshot!(keys(&document["entries"][0]["filters"][0]), @"place name digest calls lines_in bytes_in bytes_out kept dropped emitted skipped_by_needle faults busy_ns memory_peak_bytes recycles swaps counters");
+    insta::assert_snapshot!(keys(&document["entries"][0]["filters"][0]), @"place name digest calls lines_in bytes_in bytes_out kept dropped emitted skipped_by_needle faults busy_ns memory_peak_bytes recycles rests breaker_opened bypassed swaps counters");
     insta::assert_snapshot!(keys(&document["streams"][0]["loss"]), @"read delivered filtered dropped rewound pending");
     insta::assert_snapshot!(keys(&document["streams"][0]), @"entry file path read mark size state reason loss");
 }

@@ -1,7 +1,7 @@
 //! What filters said and how they failed, as log lines. Bounded by the chain; the ledger has the counts.
 
 use crate::filter::{StageEvent, What};
-use crate::model::EntryName;
+use crate::model::{BreakerThen, EntryName};
 use std::path::Path;
 
 /// Logs one event under the entry's and the filter's name.
@@ -11,6 +11,20 @@ pub(super) fn log(entry: &EntryName, path: &Path, event: &StageEvent) {
         What::Fault(fault) => {
             tracing::warn!(%entry, filter, %file, "the filter failed and was replaced: {fault}")
         }
+        What::BreakerOpened { faults, then, seconds, fault } => {
+            let meanwhile = match then {
+                BreakerThen::Hold => "the entry waits",
+                BreakerThen::Bypass => "lines go past it",
+            };
+            tracing::error!(
+                %entry, filter, %file,
+                "the filter failed on {faults} lines and is left alone for {seconds} s; {meanwhile}. The last time: {fault}"
+            )
+        }
+        What::Grown => {
+            tracing::debug!(%entry, filter, %file, "the filter had grown near its memory limit: another instance goes on")
+        }
+        What::BreakerClosed => tracing::warn!(%entry, filter, "the filter works again: its breaker is closed"),
         What::Notes(notes) => {
             for (level, message) in &notes.logs {
                 match level {

@@ -27,6 +27,8 @@ impl Shard {
         if now >= self.checkpoint_at {
             self.checkpoint_at = now + self.services.settings.checkpoint_every;
             self.take_snapshots();
+            self.put_to_rest();
+            self.call_in();
             self.commit_marks(false);
             self.say_pinned();
             self.pass_unpackers_on();
@@ -58,6 +60,29 @@ impl Shard {
                     account::stuck(stream, &mut self.services, &reason);
                 }
             }
+        }
+    }
+
+    /// A mark does not wait for ever for a filter that holds a line.
+    fn call_in(&mut self) {
+        let now = self.services.now;
+        for ix in self.streams.awake() {
+            let Some(stream) = self.streams.get_mut(ix) else { continue };
+            if stream.chain.is_idle() && stream.chain.is_overdue(now) {
+                stream.chain.call_in(now);
+                self.schedule.ready(ix);
+            }
+        }
+    }
+
+    /// Filters of streams to which nothing came for a while need no instances.
+    fn put_to_rest(&mut self) {
+        let now = self.services.now;
+        for ix in self.streams.awake() {
+            let Some(stream) = self.streams.get_mut(ix).filter(|stream| stream.may_rest(now)) else { continue };
+            stream.rest_tried = true;
+            stream.chain.rest(self.services.ledger(&stream.armed.entry.name), now);
+            stream.log_events();
         }
     }
 

@@ -124,6 +124,7 @@ fn new_stream(ix: StreamIx, beginning: Beginning, record: StreamRecord, reader: 
         goes_on: None,
         outstanding: 0,
         dirty: true,
+        rest_tried: false,
         counts: FileLedger::default(),
         at_end: false,
         partial_bytes: 0,

@@ -7,7 +7,7 @@
 use super::recovery::Recovery;
 use super::stream::{Life, Stream};
 use super::streams::StreamIx;
-use crate::checkpoint::Progress;
+use crate::checkpoint::{Progress, StageSnapshot};
 use crate::filter::{ArmedChain, Chain, StreamFacts};
 use crate::model::EntryName;
 use crate::observe::{FileLedger, StreamSnapshot, StreamState};
@@ -29,6 +29,8 @@ pub(super) struct Parked {
     reader: ParkedReader,
     /// Numbers of the next lines of the chain's stages.
     numbers: Box<[u64]>,
+    /// What filters with a state of this stream's own saved.
+    snapshot: Box<[StageSnapshot]>,
     /// Of the entry's own topic.
     partition: Option<i32>,
     gone: bool,
@@ -48,8 +50,11 @@ impl Parked {
             && !stream.shrank
             && !stream.flushed
             && stream.predecessor.is_none()
-            && stream.step_over.is_empty()
-            && !stream.progress.has_snapshots();
+            && stream.step_over.is_empty();
+        let snapshot = match stream.progress.has_snapshots() {
+            true => stream.progress.snapshot_at(stream.reader.position())?,
+            false => &[],
+        };
         let own_topic = |topic: &str| topic == &**stream.topic();
         let partition = match &stream.partition {
             Some((topic, _)) if !own_topic(topic) => return None,
@@ -64,7 +69,8 @@ impl Parked {
             path: stream.path.clone(),
             home: stream.home.clone(),
             reader,
-            numbers: stream.chain.numbers_at_rest()?,
+            numbers: stream.chain.numbers_at_rest(snapshot)?,
+            snapshot: snapshot.into(),
             partition,
             gone: stream.gone,
             counts: stream.counts,
@@ -86,13 +92,18 @@ impl Parked {
             generation: self.key.file.to_string().into(),
         };
         let mut chain = Chain::new(self.armed.clone(), facts);
+        let mut progress = Progress::new(reader.position(), reader.evidence());
+        // It is the chain's own snapshot: there is a place for each state, and no line is held in any.
+        if !self.snapshot.is_empty() && chain.restore_later(&self.snapshot, reader.position()).is_ok() {
+            progress.snapshot_taken(reader.position(), reader.evidence(), self.snapshot.into());
+        }
         chain.go_on_from(&self.numbers);
         Stream {
             key: self.key,
             ix,
             incarnation: self.incarnation,
             chain,
-            progress: Progress::new(reader.position(), reader.evidence()),
+            progress,
             partition: self.partition.map(|number| (self.armed.entry.topics[0].to_string(), number)),
             armed: self.armed,
             next_armed: None,
@@ -117,6 +128,7 @@ impl Parked {
             goes_on: None,
             outstanding: 0,
             dirty: false,
+            rest_tried: false,
             counts: self.counts,
             at_end: true,
             partial_bytes: 0,
@@ -220,8 +232,8 @@ mod tests {
         });
         check_whole("it waits for another", |stream| stream.predecessor = Some(stream.key.clone()));
         check_whole("its partition is of another topic", |stream| stream.partition = Some(("other".into(), 1)));
-        check_whole("a saved state", |stream| {
-            stream.progress.snapshot_taken(stream.reader.position(), stream.reader.evidence(), Vec::new());
+        check_whole("a saved state of another place", |stream| {
+            stream.progress.snapshot_taken(stream.reader.position() - 1, stream.reader.evidence(), Vec::new());
         });
         check_whole("it stands still", |stream| {
             stream.stuck = Some(Stuck { reason: "why".into(), line: None, retry_at: Instant::now() });

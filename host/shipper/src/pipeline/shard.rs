@@ -187,6 +187,7 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(ix) else {
             return;
         };
+        stream.rest_tried = false;
         let turn = stream.turn(&mut self.services, until, may_read);
         match turn {
             Turn::Again => self.schedule.ready(ix),

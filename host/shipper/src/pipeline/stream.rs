@@ -14,8 +14,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tailmill_tail::{Batch, Evidence, FileKey, FileOffset, KnownFile, Reader, StreamKey};
+
+/// A stream to which nothing came for so long needs no instances of its filters: longer than most writers pause.
+const REST_AFTER: Duration = Duration::from_secs(10);
 
 /// What a stream is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +100,8 @@ pub(super) struct Stream {
     pub dirty: bool,
     /// What was read and what became of it.
     pub counts: FileLedger,
+    /// Since its last turn its filters' instances were put to rest, or had to stay.
+    pub rest_tried: bool,
     /// Nothing complete was left to read when it was last looked at.
     pub at_end: bool,
     /// Bytes of an unfinished last line.
@@ -165,6 +170,18 @@ impl Stream {
             && self.outstanding == 0
             && self.stuck.is_none()
             && self.next_armed.is_none()
+            && (self.rest_tried || !self.chain.has_instances())
+    }
+
+    /// Nothing came for a while and nothing is on its way: its filters' instances may be put to rest.
+    pub(super) fn may_rest(&self, now: Instant) -> bool {
+        self.at_end
+            && !self.rest_tried
+            && self.outstanding == 0
+            && self.chain.is_idle()
+            && self.rest.is_empty()
+            && now.saturating_duration_since(self.read_at) >= REST_AFTER
+            && self.chain.has_instances()
     }
 
     /// What a person sees of it.

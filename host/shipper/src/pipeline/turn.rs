@@ -110,9 +110,14 @@ impl Stream {
                 self.adapt_batch();
                 None
             }
-            Step::Blocked { so_far, line, fault, stage } => {
+            Step::Blocked { so_far, line, fault, stage, until } => {
                 self.take(so_far, services);
                 let name = self.armed.entry.filters.get(stage).map_or("?", |filter| &*filter.name);
+                if let Some(until) = until {
+                    let reason =
+                        format!("filter {name} failed on too many lines and is left alone for a while: {fault}");
+                    return Some(self.rest(reason, line, until, services));
+                }
                 let reason = format!(
                     "filter {name} fails on the line at offset {line} of {}: {fault} (on_error is \"block\": replace the \
                      module, change the entry, or step over the line with `tailmill state step-over`)",
@@ -155,7 +160,7 @@ impl Stream {
     }
 
     /// What guests said and how they failed, under the entry's and the filter's name.
-    fn log_events(&mut self) {
+    pub(super) fn log_events(&mut self) {
         for event in self.chain.take_events() {
             events::log(self.entry(), &self.path, &event);
         }
@@ -301,6 +306,16 @@ impl Stream {
         // What came before it does not wait with it.
         let topic_retry = services.now + services.settings.topic_retry;
         Turn::Until(if self.unsent.is_empty() { retry_at } else { retry_at.min(topic_retry) })
+    }
+
+    /// A filter's breaker is open. The log has it from the file that opened it; the status has it from each.
+    fn rest(&mut self, reason: String, line: FileOffset, until: Instant, services: &mut Services) -> Turn {
+        let now_ms = services.now_ms();
+        services.ledger(&self.armed.entry.name).error(now_ms, &*reason);
+        self.stuck = Some(Stuck { reason, line: Some(line), retry_at: until });
+        self.dirty = true;
+        let topic_retry = services.now + services.settings.topic_retry;
+        Turn::Until(if self.unsent.is_empty() { until } else { until.min(topic_retry) })
     }
 
     /// Batches follow the cost of the filters, so that a call aims at 10 ms and a slow filter does not hold the shard.

@@ -11,7 +11,9 @@ use tailmill_tail::{Framing, PathPatterns};
 use super::filters::stock_dirs;
 use super::{DevArgs, FilterArg, Policy, ValueFormat};
 use crate::config::{Overrides, Settings};
-use crate::model::{EntryPlan, FilterPlan, Format, OnError, OnRefused, Origin, Partitioning, Plan, Problem};
+use crate::model::{
+    BreakerPlan, EntryPlan, FilterPlan, Format, HeldPlan, OnError, OnRefused, Origin, Partitioning, Plan, Problem,
+};
 
 /// Name of the one entry.
 const ENTRY: &str = "dev";
@@ -127,16 +129,19 @@ fn absolute(here: &Path, glob: &str) -> String {
 }
 
 fn filter_plan(filter: &FilterArg, dirs: &[PathBuf], on_error: Policy) -> Result<FilterPlan, String> {
+    let on_error = match on_error {
+        Policy::Block => OnError::Block,
+        Policy::Pass => OnError::Pass,
+        Policy::Drop => OnError::Drop,
+    };
     Ok(FilterPlan {
         name: filter.name(),
         module: filter.module(dirs)?,
         with: filter.with.as_deref().unwrap_or("{}").into(),
         limits: Limits::STANDARD,
-        on_error: match on_error {
-            Policy::Block => OnError::Block,
-            Policy::Pass => OnError::Pass,
-            Policy::Drop => OnError::Drop,
-        },
+        held: HeldPlan::STANDARD,
+        on_error,
+        breaker: BreakerPlan::standard(on_error),
         stateless: false,
     })
 }

@@ -28,7 +28,7 @@ use super::dev::compiled_dir;
 use super::dev::filters::{FilterArg, stock_dirs};
 use super::{complain, fail};
 use crate::app::Workshop;
-use crate::model::{FilterPlan, OnError, exit};
+use crate::model::{FilterPlan, HeldPlan, OnError, exit};
 
 pub(super) use bench::{BenchArgs, EXAMPLES as BENCH_EXAMPLES, run as bench};
 pub(super) use inspect::{EXAMPLES as INSPECT_EXAMPLES, InspectArgs, run as inspect};
@@ -134,8 +134,10 @@ impl ModuleArgs {
             module: module.module(&stock_dirs()).map_err(Stop::Usage)?,
             with: with.into(),
             limits: self.limits(),
+            held: HeldPlan::STANDARD,
             // So that a run goes on behind a guilty line and names it.
             on_error: OnError::DeadLetter,
+            breaker: None,
             stateless: self.stateless,
         })
     }

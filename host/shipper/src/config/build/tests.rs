@@ -246,16 +246,20 @@ fn entries_for_other_nodes_are_not_ours_and_their_problems_neither() {
 #[test]
 fn an_entry_stays_within_what_the_agent_allows() {
     let settings = settings(
-        "[kafka.properties]\n\"message.max.bytes\" = 100000\n[entries]\nallow_topics = [\"web_*\"]\n[agent]\nfilter_timeout_ms_max = 100\nfilter_memory_mib_max = 16\nchain_filters_max = 1\n",
+        "[kafka.properties]\n\"message.max.bytes\" = 100000\n[entries]\nallow_topics = [\"web_*\"]\n[agent]\nfilter_timeout_ms_max = 100\nfilter_memory_mib_max = 16\nfilter_output_mib_max = 1\nfilter_held_mib_max = 2\nfilter_state_kib_max = 3\nfilter_table_elements_max = 4\nchain_filters_max = 1\n",
     );
     let json = r#"{"path": "/a", "topic": "web_a", "topics": ["other"], "dead_letter_topic": "dead", "line_max_bytes": 95000,
-        "filters": [{"use": "grep", "timeout_ms": 200, "memory_mib": 8}, {"use": "json", "timeout_ms": 1, "memory_mib": 17}]}"#;
+        "filters": [{"use": "grep", "timeout_ms": 200, "memory_mib": 8, "output_mib": 2, "held_mib": 3, "state_kib": 4, "table_elements": 5}, {"use": "json", "timeout_ms": 1, "memory_mib": 17, "output_mib": 1, "held_mib": 2, "state_kib": 3, "table_elements": 4}]}"#;
     let built = build_plan(&settings, &files(&[file("a", json)]), &Built::default(), &NoModuleCheck);
     assert_eq!(
         problems(&built),
         [
             "/e/a.json: dead_letter_topic: topic `dead` is not allowed here: entries.allow_topics has web_*",
             "/e/a.json: filters: 2 filters are more than agent.chain_filters_max (1)",
+            "/e/a.json: filters[0].held_mib: 3 is more than agent.filter_held_mib_max (2)",
+            "/e/a.json: filters[0].output_mib: 2 is more than agent.filter_output_mib_max (1)",
+            "/e/a.json: filters[0].state_kib: 4 is more than agent.filter_state_kib_max (3)",
+            "/e/a.json: filters[0].table_elements: 5 is more than agent.filter_table_elements_max (4)",
             "/e/a.json: filters[0].timeout_ms: 200 is more than agent.filter_timeout_ms_max (100)",
             "/e/a.json: filters[1].memory_mib: 17 is more than agent.filter_memory_mib_max (16)",
             "/e/a.json: line_max_bytes: 95000 bytes and what goes with them do not fit into a record of cluster `default` (100000 bytes): lower it, or raise `message.max.bytes` here and on the brokers",

@@ -1,5 +1,7 @@
 use tailmill_tail::{Delimiter, MultilineRule, TooLong};
 
+use crate::model::{BreakerPlan, BreakerThen, HeldPlan};
+
 use super::*;
 
 fn sound(json: &str) -> RawEntry {
@@ -42,7 +44,9 @@ fn the_entry_of_the_design_says_what_it_says() {
   "multiline": {"start": "^\\d{4}-", "timeout_ms": 250, "max_bytes": 1000},
   "line_max_bytes": 524288, "line_too_long": "skip",
   "filters": [
-    {"use": "grep@1.2", "with": {"exclude": "healthz", "n": [1, 2.5]}, "timeout_ms": 50, "memory_mib": 32, "on_error": "pass", "stateless": true},
+    {"use": "grep@1.2", "with": {"exclude": "healthz", "n": [1, 2.5]}, "timeout_ms": 50, "memory_mib": 32, "on_error": "pass", "stateless": true,
+     "table_elements": 7, "output_mib": 2, "state_kib": 3, "held_lines_max": 4, "held_mib": 5, "held_ms_max": 6,
+     "breaker": {"faults": 8, "within_ms": 9, "percent": 10, "rest_ms": 11, "then": "hold"}},
     {"use": "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}
   ],
   "on_refused": "dead-letter", "dead_letter_topic": "dead",
@@ -64,6 +68,17 @@ fn the_entry_of_the_design_says_what_it_says() {
     );
     assert_eq!(&*grep.with, r#"{"exclude":"healthz","n":[1,2.5]}"#);
     assert_eq!((grep.limits.call_time, grep.limits.memory_bytes), (Duration::from_millis(50), 32 << 20));
+    let limits = &grep.limits;
+    assert_eq!(
+        (limits.table_elements, limits.output_bytes, limits.state_bytes, limits.held_lines),
+        (7, 2 << 20, 3 << 10, 4)
+    );
+    assert_eq!(grep.held, HeldPlan { bytes: 5 << 20, time: Duration::from_millis(6) });
+    let (within, rest) = (Duration::from_millis(9), Duration::from_millis(11));
+    let breaker = BreakerPlan { faults: 8, within, percent: 10, rest, then: BreakerThen::Hold };
+    assert_eq!(grep.breaker, Some(breaker));
+    let plain = &entry.filters[1];
+    assert_eq!((plain.breaker, plain.held), (None, HeldPlan::STANDARD));
     assert_eq!((&*entry.filters[1].name, &*entry.filters[1].with), ("sha256:e3b0c44298fc", "{}"));
     assert_eq!((entry.on_refused, entry.dead_letter_topic.as_deref()), (OnRefused::DeadLetter, Some("dead")));
     assert_eq!((entry.format, entry.partition), (Format::Json, Partitioning::Key));
@@ -186,6 +201,18 @@ fn each_key_is_checked() {
         (
             r#""filters": [{"use": "grep", "on_error": "skip"}]"#,
             "filters[0].on_error: `skip` is not one of `block`, `pass`, `drop`, `dead-letter`",
+        ),
+        (
+            r#""filters": [{"use": "grep", "breaker": {"faults": 5}}]"#,
+            "filters[0].breaker: has no meaning with on_error `block`: the first line that the filter fails on stops the file",
+        ),
+        (
+            r#""filters": [{"use": "grep", "on_error": "drop", "breaker": true}]"#,
+            "filters[0].breaker: expected false or an object, found true or false",
+        ),
+        (
+            r#""filters": [{"use": "grep", "on_error": "drop", "breaker": {"percent": 101}}]"#,
+            "filters[0].breaker.percent: 101 is out of range: from 0 to 100",
         ),
         (
             r#""filters": [{"use": "grep", "on_error": "dead-letter"}]"#,

@@ -64,6 +64,10 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("agent.stop_deadline_ms", Kind::Number),
     ("agent.filter_timeout_ms_max", Kind::Number),
     ("agent.filter_memory_mib_max", Kind::Number),
+    ("agent.filter_output_mib_max", Kind::Number),
+    ("agent.filter_held_mib_max", Kind::Number),
+    ("agent.filter_state_kib_max", Kind::Number),
+    ("agent.filter_table_elements_max", Kind::Number),
     ("agent.chain_filters_max", Kind::Number),
 ];
 

@@ -173,6 +173,14 @@ pub struct AgentLimits {
     pub filter_timeout_max: Duration,
     /// Largest `memory_mib` an entry may ask for, in bytes. 512 MiB.
     pub filter_memory_bytes_max: usize,
+    /// Largest `output_mib`, in bytes. 64 MiB: an answer is copied once.
+    pub filter_output_bytes_max: usize,
+    /// Largest `held_mib`, in bytes. 256 MiB: it is pinned for each file.
+    pub filter_held_bytes_max: usize,
+    /// Largest `state_kib`, in bytes. 4 MiB: it is written to the store for each file about once a second.
+    pub filter_state_bytes_max: usize,
+    /// Most `table_elements`. A million: 16 MB.
+    pub filter_table_elements_max: usize,
     /// Filters of one chain at most. 16.
     pub chain_filters_max: usize,
 }
@@ -194,6 +202,10 @@ impl Default for AgentLimits {
             stop_deadline: Duration::from_secs(10),
             filter_timeout_max: Duration::from_secs(10),
             filter_memory_bytes_max: 512 << 20,
+            filter_output_bytes_max: 64 << 20,
+            filter_held_bytes_max: 256 << 20,
+            filter_state_bytes_max: 4 << 20,
+            filter_table_elements_max: 1_000_000,
             chain_filters_max: 16,
         }
     }

@@ -286,7 +286,6 @@ fn agent(settings: &mut Settings, fields: &mut Fields<'_>) {
         }
         found.is_some()
     };
-    let mut memory_mib_max = limits.filter_memory_bytes_max >> 20;
     size("shards", 1..=256, &mut settings.shards);
     size("batch_bytes", 4096..=16 << 20, &mut limits.batch_bytes);
     size("batch_lines", 1..=65_536, &mut limits.batch_lines);
@@ -294,9 +293,17 @@ fn agent(settings: &mut Settings, fields: &mut Fields<'_>) {
     if !size("inflight_topic_bytes_max", 1 << 18..=1 << 30, &mut limits.inflight_topic_bytes_max) {
         limits.inflight_topic_bytes_max = limits.inflight_bytes_max / 4;
     }
-    size("filter_memory_mib_max", 1..=4095, &mut memory_mib_max);
+    size("filter_table_elements_max", 1..=10_000_000, &mut limits.filter_table_elements_max);
     size("chain_filters_max", 1..=64, &mut limits.chain_filters_max);
-    limits.filter_memory_bytes_max = memory_mib_max << 20;
+    let mut units = |key, range: RangeInclusive<u64>, shift: u32, place: &mut usize| {
+        let mut units = *place >> shift;
+        size(key, range, &mut units);
+        *place = units << shift;
+    };
+    units("filter_memory_mib_max", 1..=4095, 20, &mut limits.filter_memory_bytes_max);
+    units("filter_output_mib_max", 1..=1024, 20, &mut limits.filter_output_bytes_max);
+    units("filter_held_mib_max", 1..=1024, 20, &mut limits.filter_held_bytes_max);
+    units("filter_state_kib_max", 1..=16 << 10, 10, &mut limits.filter_state_bytes_max);
     let mut time = |key, range: RangeInclusive<u64>, place: &mut Duration| {
         if let Some(value) = fields.get(key).and_then(|at| at.number(range)) {
             *place = Duration::from_millis(value);

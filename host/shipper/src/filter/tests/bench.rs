@@ -160,7 +160,7 @@ impl Bench {
                     self.note(answered);
                     return End::Done;
                 }
-                Step::Blocked { so_far, line, stage, fault } => {
+                Step::Blocked { so_far, line, stage, fault, .. } => {
                     self.note(so_far);
                     self.why = fault.message;
                     assert!(!self.chain.is_idle(), "a blocked chain is not idle");
@@ -171,8 +171,12 @@ impl Bench {
         panic!("the chain makes no progress");
     }
 
+    /// Calls with lines so far.
+    pub(super) fn runs(&self) -> u32 {
+        self.world.lock().expect("no panic").runs
+    }
+
     /// The texts that came out, in order.
-    #[allow(dead_code)] // Used by the case tables.
     pub(super) fn texts(&self) -> Vec<&str> {
         self.out.iter().map(|seen| &*seen.text).collect()
     }

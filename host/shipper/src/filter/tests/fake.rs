@@ -8,10 +8,11 @@
 
 use crate::filter::armory::{ArmedChain, ArmedStage};
 use crate::filter::guest::{Guest, Starter};
-use crate::model::{EntryPlan, FilterPlan, ModuleFile, OnError};
+use crate::model::{BreakerPlan, EntryPlan, FilterPlan, HeldPlan, ModuleFile, OnError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tailmill_engine::{
     Answer, Column, Digest, Fault, FaultKind, Header, HostNotes, Limits, Lines, Mask, Origin, Outcome, Output, Released,
 };
@@ -31,7 +32,11 @@ pub(super) struct Fake {
     /// Which byte of a line it looks at. `None`: the one of its place.
     pub byte: Option<usize>,
     pub on_error: OnError,
+    pub breaker: Option<BreakerPlan>,
+    pub held: HeldPlan,
     pub names_line: NamesLine,
+    /// It grows by a MiB with each call.
+    pub memory: bool,
 }
 
 /// Which line a fault names.
@@ -54,7 +59,11 @@ impl Default for Fake {
             finish: true,
             byte: None,
             on_error: OnError::Block,
+            breaker: None,
+            // Ticks of a bench come after hours.
+            held: HeldPlan { time: Duration::from_secs(1 << 40), ..HeldPlan::STANDARD },
             names_line: NamesLine::Never,
+            memory: false,
         }
     }
 }
@@ -70,6 +79,8 @@ pub(super) struct World {
     pub tick_faults: u32,
     /// Every tick fails, also one that is repeated for a new instance.
     pub ticks_fail: bool,
+    /// A tick is not the one that lets go.
+    pub ticks_wait: bool,
     pub flush_faults: u32,
     pub save_faults: u32,
     pub load_faults: u32,
@@ -99,7 +110,9 @@ fn stage(place: usize, fake: &Fake, world: &Shared) -> ArmedStage {
         module: Arc::new(ModuleFile { digest: Digest::of(&bytes), source: "test".into(), bytes }),
         with: "{}".into(),
         limits: Limits::STANDARD,
+        held: fake.held,
         on_error: fake.on_error,
+        breaker: fake.breaker,
         stateless: fake.stateless,
     };
     ArmedStage {
@@ -130,7 +143,7 @@ impl Starter for FakeStarter {
         take(&mut world.start_faults).map_err(|()| fault("start", None))?;
         drop(world);
         let (place, fake, world) = (self.place, self.fake.clone(), self.world.clone());
-        Ok(Box::new(FakeGuest { place, fake, world, state: State::default() }))
+        Ok(Box::new(FakeGuest { place, fake, world, state: State::default(), runs: 0 }))
     }
 }
 
@@ -139,6 +152,7 @@ struct FakeGuest {
     fake: Fake,
     world: Shared,
     state: State,
+    runs: usize,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -205,6 +219,7 @@ pub(super) fn join<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
 
 impl Guest for FakeGuest {
     fn run(&mut self, first: u64, lines: Lines<'_>, _: &Origin) -> Result<Answer, Fault> {
+        self.runs += 1;
         self.world().runs += 1;
         self.world().lines += lines.len();
         if !self.fake.stateless {
@@ -282,6 +297,9 @@ impl Guest for FakeGuest {
             return Err(fault("tick", None));
         }
         take(&mut self.world().tick_faults).map_err(|()| fault("tick", None))?;
+        if self.world().ticks_wait {
+            return Ok(Released { output: None, oldest_held: self.oldest_held() });
+        }
         Ok(self.released())
     }
 
@@ -304,7 +322,7 @@ impl Guest for FakeGuest {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.state.held.len() * 1000
+        self.state.held.len() * 1000 + if self.fake.memory { self.runs << 20 } else { 0 }
     }
 
     fn take_notes(&mut self) -> HostNotes {

@@ -11,10 +11,11 @@ use super::fake::{Fake, NamesLine, World, armed};
 use super::random::scripts;
 use crate::checkpoint::StageSnapshot;
 use crate::filter::stage::Stage;
-use crate::model::OnError;
+use crate::model::{BreakerPlan, BreakerThen, OnError};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tailmill_tail::FileOffset;
 
 /// One thing that happens to a stream.
@@ -31,6 +32,8 @@ enum Action {
     /// Another plan.
     Swap(Vec<Fake>),
     Snapshot,
+    /// Nothing came for a while.
+    Rest,
     /// The process ends without notice. The next one takes states at once, or when they are needed.
     Crash {
         eager: bool,
@@ -71,10 +74,16 @@ struct Run {
 
 fn fake() -> impl Strategy<Value = Fake> {
     let policy = prop_oneof![2 => Just(OnError::Block), 1 => Just(OnError::Pass), 1 => Just(OnError::DeadLetter)];
+    let breaker = prop_oneof![
+        2 => Just(None),
+        1 => Just(Some((BreakerThen::Hold, Duration::ZERO))),
+        1 => Just(Some((BreakerThen::Bypass, Duration::ZERO))),
+        1 => Just(Some((BreakerThen::Bypass, Duration::from_secs(3600)))),
+    ];
     let names_line = prop_oneof![Just(NamesLine::Never), Just(NamesLine::Truly), Just(NamesLine::Falsely)];
     let can = (0..4u8, any::<bool>(), prop::bool::weighted(0.7));
-    (prop_oneof![Just("a"), Just("b")], 0..2u32, 0..3usize, can, policy, names_line).prop_map(
-        |(name, version, byte, (kind, ticks, finish), on_error, names_line)| Fake {
+    (prop_oneof![Just("a"), Just("b")], 0..2u32, 0..3usize, can, (policy, breaker), names_line).prop_map(
+        |(name, version, byte, (kind, ticks, finish), (on_error, breaker), names_line)| Fake {
             name,
             version,
             stateless: kind == 0,
@@ -83,7 +92,19 @@ fn fake() -> impl Strategy<Value = Fake> {
             finish,
             byte: Some(byte),
             on_error,
+            breaker: breaker
+                .filter(|_| on_error != OnError::Block)
+                // Lines that are in a restored state cannot go past it: they would wait for an hour.
+                .map(|(then, rest)| (then, if kind >= 2 { Duration::ZERO } else { rest }))
+                .map(|(then, rest)| BreakerPlan {
+                    faults: 2,
+                    within: Duration::from_secs(3600),
+                    percent: 50,
+                    rest,
+                    then,
+                }),
             names_line,
+            ..Fake::default()
         },
     )
 }
@@ -109,6 +130,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => (call, 1..4u32).prop_map(|(call, times)| Action::Fail(call, times)),
         2 => vec(fake(), 0..=3).prop_map(Action::Swap),
         2 => Just(Action::Snapshot),
+        2 => Just(Action::Rest),
         1 => (any::<bool>(), 1..9usize).prop_map(|(eager, batch_lines)| Action::Crash { eager, batch_lines }),
     ]
 }
@@ -163,6 +185,11 @@ impl Run {
                 self.after(Bench::drive);
             }
             Action::Snapshot => self.snapshot(),
+            Action::Rest => {
+                if self.bench.chain.is_idle() {
+                    self.bench.chain.rest(&mut self.bench.ledger, self.bench.now);
+                }
+            }
             Action::Crash { eager, batch_lines } => {
                 self.crash(eager);
                 self.read(batch_lines);

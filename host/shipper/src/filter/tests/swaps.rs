@@ -391,6 +391,8 @@ fn only_chains_that_can_save_all_they_hold_want_snapshots() {
     ] {
         let mut bench = Bench::new(fakes);
         assert_eq!(bench.chain.wants_snapshots(), wants, "{fakes:?}");
+        assert!(bench.chain.snapshot(&mut bench.ledger).expect("no fault").is_none(), "nothing to save yet");
+        assert_eq!(bench.feed(&["kk1"]), End::Done);
         assert_eq!(bench.chain.snapshot(&mut bench.ledger).expect("no fault").is_some(), wants);
     }
 }

@@ -3,7 +3,7 @@
 use super::bench::{Bench, End};
 use super::fake::{Shared, entry};
 use crate::filter::{ArmedChain, Armory};
-use crate::model::{FilterPlan, ModuleFile, OnError};
+use crate::model::{FilterPlan, HeldPlan, ModuleFile, OnError};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tailmill_engine::{Digest, Engine, EngineOptions, FaultKind, Limits};
@@ -96,7 +96,9 @@ fn filter(name: &str, text: &str, on_error: OnError, stateless: bool) -> FilterP
         module: Arc::new(ModuleFile { digest: Digest::of(&bytes), source: format!("{name}.wasm"), bytes }),
         with: "{}".into(),
         limits: Limits { call_time: Duration::from_millis(50), ..Limits::STANDARD },
+        held: HeldPlan::STANDARD,
         on_error,
+        breaker: None,
         stateless,
     }
 }
