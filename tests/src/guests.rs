@@ -98,14 +98,24 @@ pub fn remembers() -> Vec<u8> {
 }
 
 /// A module of the line world that puts a number in place of each line, in 8 bytes: how many it has seen before. That is its
-/// state.
-pub fn counts() -> Vec<u8> {
+/// state. Versions differ in their digests only.
+pub fn counts(version: u32) -> Vec<u8> {
+    counting(version, "")
+}
+
+/// The same; it does not take over a state.
+pub fn counts_for_itself(version: u32) -> Vec<u8> {
+    counting(version, "unreachable")
+}
+
+fn counting(version: u32, before_load: &str) -> Vec<u8> {
     let run = "(i64.store (i32.const 2048) (global.get $seen))
         (global.set $seen (i64.add (global.get $seen) (i64.const 1)))
         (i32.store8 (i32.const 1028) (i32.const 2))
         (i32.store (i32.const 1032) (i32.const 2048))
         (i32.store (i32.const 1036) (i32.const 8))";
     let state = r#"
+        (data (i32.const 4096) "VERSION")
         (global $seen (mut i64) (i64.const 0))
         (func (export "tailmill:filter/state@1.0.0#save") (result i32)
             (i64.store (i32.const 2056) (global.get $seen))
@@ -113,9 +123,11 @@ pub fn counts() -> Vec<u8> {
             (i32.store (i32.const 3080) (i32.const 8))
             (i32.const 3072))
         (func (export "tailmill:filter/state@1.0.0#load") (param $state i32) (param i32) (result i32)
+            LOADING
             (global.set $seen (i64.load (local.get $state)))
             (i32.const 3200))"#;
-    module_with("", LINE, "(param $data i32) (param $len i32) (result i32)", run, "", state)
+    let state = state.replace("VERSION", &version.to_string()).replace("LOADING", before_load);
+    module_with("", LINE, "(param $data i32) (param $len i32) (result i32)", run, "", &state)
 }
 
 fn module(interface: &str, run_signature: &str, run: &str, start: &str) -> Vec<u8> {

@@ -83,7 +83,7 @@ fn filters_of_files_that_nobody_writes_to_are_put_to_rest_and_go_on_with_what_th
     let mut entry = filtered(entry(&agent, "app-*.log", &topic), json!([{ "use": "counts" }]));
     entry["headers"] = json!(["path"]);
     entry["close_idle_ms"] = json!(1_000);
-    agent.module("counts", &guests::counts()).entry("app", &entry);
+    agent.module("counts", &guests::counts(1)).entry("app", &entry);
     let mut tap = Tap::open(kafka, &topic);
     for round in 1..=3 {
         for file in &mut files {
