@@ -26,9 +26,15 @@ pub struct EngineOptions {
     /// Count what guests execute (see [`Engine::counted`]). Code that counts is slower and fits no other engine: it is compiled in
     /// this process, whatever `cache` says.
     pub counts: bool,
+    /// Instances that may live at the same time.
+    pub instances_max: usize,
     /// What a module may be.
     pub bounds: Bounds,
 }
+
+/// Each instance takes some three mappings, and the kernel has an end of these (`vm.max_map_count`, 65,530): beyond it whoever
+/// asks for memory next gets none, be it the host.
+const INSTANCES_MAX: usize = 10_000;
 
 impl Default for EngineOptions {
     fn default() -> Self {
@@ -37,6 +43,7 @@ impl Default for EngineOptions {
             cache: None,
             guest_clock: None,
             counts: false,
+            instances_max: INSTANCES_MAX,
             bounds: Bounds::STANDARD,
         }
     }
@@ -109,7 +116,8 @@ impl Engine {
         };
         let cache = options.cache.as_ref().filter(|_| !options.counts).map(open).transpose()?;
         let tools = Tools { clock: options.guest_clock.clone(), tally: options.counts.then(Tally::default) };
-        Ok(Engine { shared: Arc::new(Shared { wasmtime, options, cache, pace: Arc::new(Pace::new(tools)) }) })
+        let pace = Arc::new(Pace::new(tools, options.instances_max));
+        Ok(Engine { shared: Arc::new(Shared { wasmtime, options, cache, pace }) })
     }
 
     /// The engine's clock, until `stop`: to be run by a thread of the owner, one for each engine. Without it no call is ever
@@ -126,6 +134,11 @@ impl Engine {
     /// What guests have executed so far. Nothing where the engine does not count.
     pub fn counted(&self) -> Counted {
         self.shared.pace.tools.tally.as_ref().map(Tally::counted).unwrap_or_default()
+    }
+
+    /// Instances that live.
+    pub fn instances(&self) -> usize {
+        self.shared.pace.living()
     }
 
     /// How often [`Engine::tick_epoch`] is to be called.

@@ -20,7 +20,8 @@ pub(crate) fn of_error(error: &Error, state: &mut State, during: &str) -> Fault 
     } else {
         let cause = error.root_cause().to_string();
         // Instances, memories and tables are counted by wasmtime, which has no type for that error.
-        let kind = if cause.starts_with("resource limit exceeded") {
+        // So is a mapping that the kernel refuses.
+        let kind = if cause.starts_with("resource limit exceeded") || cause.contains("Cannot allocate memory") {
             FaultKind::Memory
         } else if error.downcast_ref::<WasmBacktrace>().is_some() {
             // Not a trap of wasm itself: something the host refused while the guest was running.

@@ -6,6 +6,7 @@ use crate::each_line;
 use crate::fault;
 use crate::limits::Limits;
 use crate::needles::{self, Needles};
+use crate::pace::Living;
 use crate::pack;
 use crate::store::{self, State};
 use crate::surroundings::{HostNotes, Origin};
@@ -30,6 +31,7 @@ pub struct Instance {
     pub(crate) broken: Option<FaultKind>,
     /// Lines without a needle that nobody asked about yet.
     pub(crate) skipped: u64,
+    pub(crate) _living: Living,
 }
 
 /// The function that answers lines.

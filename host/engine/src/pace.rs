@@ -20,16 +20,40 @@ pub(crate) struct Pace {
     running: AtomicUsize,
     resting: AtomicBool,
     clock: OnceLock<Thread>,
+    /// Instances that live.
+    instances: AtomicUsize,
+    instances_max: usize,
     /// What the workbench wants of the same calls.
     pub(crate) tools: Tools,
+}
+
+/// An instance that lives; it ends when this is dropped.
+pub(crate) struct Living(Arc<Pace>);
+
+impl Drop for Living {
+    fn drop(&mut self) {
+        self.0.instances.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A call that is running; it ends when this is dropped.
 pub(crate) struct Running(Arc<Pace>);
 
 impl Pace {
-    pub(crate) fn new(tools: Tools) -> Pace {
-        Pace { tools, ..Pace::default() }
+    pub(crate) fn new(tools: Tools, instances_max: usize) -> Pace {
+        Pace { tools, instances_max, ..Pace::default() }
+    }
+
+    /// One more instance. `Err`: there are so many already.
+    pub(crate) fn bear(self: &Arc<Self>) -> Result<Living, usize> {
+        let living = self.instances.fetch_add(1, Ordering::Relaxed);
+        let one = Living(self.clone());
+        if living < self.instances_max { Ok(one) } else { Err(self.instances_max) }
+    }
+
+    /// Instances that live.
+    pub(crate) fn living(&self) -> usize {
+        self.instances.load(Ordering::Relaxed)
     }
 
     /// A call begins.

@@ -1,6 +1,6 @@
 //! From a linked module to a running instance.
 
-use crate::answer::{Fault, Traits, World};
+use crate::answer::{Fault, FaultKind, Traits, World};
 use crate::check::broken;
 use crate::fault;
 use crate::instance::{Instance, Lane, Optional, Progress, Scratch};
@@ -26,6 +26,10 @@ pub(crate) fn start(
     surroundings: &Surroundings,
     line_world_stateless: bool,
 ) -> Result<Instance, Fault> {
+    let living = linked.pace.bear().map_err(|most| {
+        let message = format!("{most} instances of filters live already, more are not allowed");
+        Fault { kind: FaultKind::Memory, line: None, message }
+    })?;
     let mut store = store::new_store(linked.pre.engine(), &linked.pace, limits, surroundings);
     let running = store::begin_call(&mut store, limits.call_time * START_FACTOR, TRAITS_BYTES);
     let brought = bring_up(linked, &mut store, config_json.as_bytes(), line_world_stateless);
@@ -45,6 +49,7 @@ pub(crate) fn start(
                 scratch: Scratch::default(),
                 broken: None,
                 skipped: 0,
+                _living: living,
             })
         }
         Err(Failed::Fault(fault)) => Err(fault),

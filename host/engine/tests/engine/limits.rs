@@ -4,7 +4,7 @@ use crate::guests::{self, Answer, Column, Guest, Output, bytes, emits, exported,
 use crate::support::{LIMITS, engine, expect_fault, expect_start_fault, run, start, start_with};
 use std::fmt::Write;
 use tailmill_engine::{BODY_BYTES_MAX, FUNCTIONS_MAX, LOCALS_MAX, LOOP_NESTING_MAX, MODULE_BYTES_MAX, NESTING_MAX};
-use tailmill_engine::{FaultKind, Instance, Limits, LoadError};
+use tailmill_engine::{EngineOptions, FaultKind, Instance, Limits, LoadError};
 
 /// Both lanes, with this before the plainest answer.
 fn both(before: &str, more: &str) -> [Guest; 2] {
@@ -324,6 +324,20 @@ fn instances_of_a_component() {
     run(&mut start(&with_instances(150)), 0, &["a"]).expect("an answer");
     let many = start_with(&with_instances(250), &LIMITS);
     expect_start_fault(many, FaultKind::Memory, "resource limit exceeded: instance count too high");
+}
+
+#[test]
+fn instances_of_an_engine() {
+    let engine = crate::support::ticking(EngineOptions { instances_max: 3, ..EngineOptions::default() });
+    let module = engine.load(&guests::line().wasm()).expect("it loads");
+    let start = || module.start("{}", &LIMITS, &crate::support::surroundings(), true);
+    let mut three: Vec<Instance> = (0..3).map(|_| start().expect("there is room")).collect();
+    expect_start_fault(start(), FaultKind::Memory, "3 instances of filters live already");
+    assert_eq!(engine.instances(), 3, "one that was refused is not counted");
+    three.pop();
+    three.push(start().expect("there is room again"));
+    drop(three);
+    assert_eq!(engine.instances(), 0);
 }
 
 /// What one call says by these bodies; the memory from 1024 on is zeros, one `A` a byte from 2048 on.

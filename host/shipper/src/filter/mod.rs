@@ -36,4 +36,5 @@ mod tests;
 pub use answered::{Answered, DeadLetter, StageEvent, Step, What};
 pub use armory::{ArmedChain, Armory};
 pub use chain::{Chain, StreamFacts};
+pub use rest::RestWhy;
 pub use shared::SharedInstances;

@@ -38,6 +38,15 @@ impl Growth {
     }
 }
 
+/// Why instances are put to rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestWhy {
+    /// Nothing has come for a while: only what time does not change.
+    Idle,
+    /// There are too many: also what wants brisk ticks.
+    TooMany,
+}
+
 impl Stage {
     /// Whether its instance has grown so much that it should be replaced, and can be.
     pub(super) fn has_grown(&self, armed: &ArmedStage) -> bool {
@@ -65,11 +74,12 @@ impl Stage {
 
     /// Puts an instance down that has nothing to do, if its state can be saved and time changes nothing in it. A fault costs
     /// the instance as it always does; what it had seen is fed to the next one.
-    fn rest(&mut self, armed: &ArmedStage, meter: &mut Meter<'_>, now: Instant) {
-        let is_brisk = self.every.is_some_and(|every| every < RESTING_TICK);
-        if !self.saves || !matches!(self.life, Life::Up(_)) || (is_brisk && self.held.is_some()) {
+    fn rest(&mut self, armed: &ArmedStage, meter: &mut Meter<'_>, now: Instant, why: RestWhy) {
+        let wants_ticks = self.every.is_some_and(|every| every < RESTING_TICK);
+        if !self.saves || !matches!(self.life, Life::Up(_)) || (wants_ticks && self.held.is_some()) {
             return;
         }
+        let is_brisk = wants_ticks && why == RestWhy::Idle;
         let before =
             self.saved.as_ref().filter(|_| is_brisk && self.backlog.was_ticked()).map(|saved| saved.state.clone());
         if !self.is_saved() && self.save(meter).is_some() {
@@ -111,11 +121,16 @@ impl Chain {
         self.stages.iter().any(|stage| stage.saves && matches!(stage.life, Life::Up(_)))
     }
 
-    /// Nothing has come for a while: puts the instances down of which that can be done. Only when idle.
-    pub fn rest(&mut self, ledger: &mut EntryLedger, now: Instant) {
+    /// Instances of this stream's own.
+    pub fn instances(&self) -> usize {
+        self.stages.iter().filter(|stage| !matches!(stage.life, Life::Down)).count()
+    }
+
+    /// Puts the instances down of which that can be done. Only when idle.
+    pub fn rest(&mut self, ledger: &mut EntryLedger, now: Instant, why: RestWhy) {
         for place in 0..self.stages.len() {
             let mut meter = Chain::meter(&self.armed, place, &mut self.costs[place], &mut self.events, ledger);
-            self.stages[place].rest(&self.armed.stages[place], &mut meter, now);
+            self.stages[place].rest(&self.armed.stages[place], &mut meter, now, why);
         }
     }
 }

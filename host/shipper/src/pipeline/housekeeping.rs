@@ -5,6 +5,7 @@ use super::shard::Shard;
 use super::stream::{Life, Stream};
 use super::streams::StreamIx;
 use crate::checkpoint::CommitMessage;
+use crate::filter::RestWhy;
 use crate::model::LineCount;
 use crate::observe::ledger::STREAMS_LISTED_MAX;
 use crate::observe::{EntryLedger, Part, ShardSnapshot, ShardTotals, StreamState};
@@ -81,7 +82,7 @@ impl Shard {
         for ix in self.streams.awake() {
             let Some(stream) = self.streams.get_mut(ix).filter(|stream| stream.may_rest(now)) else { continue };
             stream.rest_tried = true;
-            stream.chain.rest(self.services.ledger(&stream.armed.entry.name), now);
+            stream.chain.rest(self.services.ledger(&stream.armed.entry.name), now, RestWhy::Idle);
             stream.log_events();
         }
     }

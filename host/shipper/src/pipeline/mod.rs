@@ -15,6 +15,7 @@ mod descriptor; // closed while idle, let go when the disk needs it
 mod ending; // finished, closed, truncated, stopped
 mod events; // what filters said, to the log
 mod goes_on; // a record that is open at the end of a file, and the next file
+mod lively; // never too many instances of filters
 mod housekeeping; // marks to the store, counts to the board
 mod line_numbers; // which line of its file a record came from
 mod lineage; // the order of files that had the same path

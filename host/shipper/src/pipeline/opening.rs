@@ -125,6 +125,8 @@ fn new_stream(ix: StreamIx, beginning: Beginning, record: StreamRecord, reader: 
         outstanding: 0,
         dirty: true,
         rest_tried: false,
+        lively: false,
+        read_since_seen: false,
         counts: FileLedger::default(),
         at_end: false,
         partial_bytes: 0,

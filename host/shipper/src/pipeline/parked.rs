@@ -129,6 +129,8 @@ impl Parked {
             outstanding: 0,
             dirty: false,
             rest_tried: false,
+            lively: false,
+            read_since_seen: false,
             counts: self.counts,
             at_end: true,
             partial_bytes: 0,

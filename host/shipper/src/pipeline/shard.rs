@@ -6,6 +6,7 @@
 use super::account;
 use super::command::{ShardCommand, ShardReport, StopSummary};
 use super::housekeeping::PUBLISH_EVERY;
+use super::lively::Lively;
 use super::schedule::Schedule;
 use super::services::{Services, ShardSettings};
 use super::stream::{Life, Stream};
@@ -47,6 +48,7 @@ pub struct Shard {
     pub(super) streams: Streams,
     pub(super) schedule: Schedule,
     pub(super) services: Services,
+    pub(super) lively: Lively,
     pub(super) links: ShardLinks,
     pub(super) checkpoint_at: Instant,
     pub(super) publish_at: Instant,
@@ -65,6 +67,7 @@ impl Shard {
             checkpoint_at: now + settings.checkpoint_every,
             publish_at: now,
             services: Services::new(settings),
+            lively: Lively::default(),
             links,
             stopping: None,
             came: Vec::new(),
@@ -211,6 +214,7 @@ impl Shard {
             (self.links.report)(report);
         }
         self.pass_on(ix);
+        self.note_lively(ix);
         self.end_if_due(ix);
         self.wake_successors(ix);
         self.schedule.feed_unpacking(self.services.pool.unpackers().room());

@@ -102,6 +102,10 @@ pub(super) struct Stream {
     pub counts: FileLedger,
     /// Since its last turn its filters' instances were put to rest, or had to stay.
     pub rest_tried: bool,
+    /// It is among those whose filters have instances.
+    pub lively: bool,
+    /// It read something since it was looked at as one of those.
+    pub read_since_seen: bool,
     /// Nothing complete was left to read when it was last looked at.
     pub at_end: bool,
     /// Bytes of an unfinished last line.

@@ -112,6 +112,14 @@ impl Streams {
         }
     }
 
+    /// By number, to be changed; none that is parked.
+    pub(super) fn get_whole(&mut self, ix: StreamIx) -> Option<&mut Stream> {
+        match self.slots.get_mut(&ix)? {
+            Slot::Whole(stream) => Some(stream),
+            Slot::Parked(_) => None,
+        }
+    }
+
     /// By name.
     pub(super) fn find(&self, key: &StreamKey) -> Option<StreamIx> {
         self.by_key.get(key).copied()

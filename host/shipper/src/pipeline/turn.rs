@@ -241,6 +241,7 @@ impl Stream {
         account::read(self, batch, services);
         self.progress.note_boundary(batch.evidence);
         self.read_at = services.now;
+        self.read_since_seen = true;
         self.at_end = false;
         self.partial_bytes = 0;
         self.quiet_since = None;

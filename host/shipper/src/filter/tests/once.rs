@@ -10,6 +10,7 @@ use super::bench::{Bench, End};
 use super::fake::{Fake, NamesLine, World, armed};
 use super::random::scripts;
 use crate::checkpoint::StageSnapshot;
+use crate::filter::RestWhy;
 use crate::filter::stage::Stage;
 use crate::model::{BreakerPlan, BreakerThen, OnError};
 use proptest::collection::vec;
@@ -33,7 +34,9 @@ enum Action {
     Swap(Vec<Fake>),
     Snapshot,
     /// Nothing came for a while.
-    Rest,
+    Rest {
+        too_many: bool,
+    },
     /// The process ends without notice. The next one takes states at once, or when they are needed.
     Crash {
         eager: bool,
@@ -130,7 +133,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => (call, 1..4u32).prop_map(|(call, times)| Action::Fail(call, times)),
         2 => vec(fake(), 0..=3).prop_map(Action::Swap),
         2 => Just(Action::Snapshot),
-        2 => Just(Action::Rest),
+        2 => any::<bool>().prop_map(|too_many| Action::Rest { too_many }),
         1 => (any::<bool>(), 1..9usize).prop_map(|(eager, batch_lines)| Action::Crash { eager, batch_lines }),
     ]
 }
@@ -185,9 +188,10 @@ impl Run {
                 self.after(Bench::drive);
             }
             Action::Snapshot => self.snapshot(),
-            Action::Rest => {
+            Action::Rest { too_many } => {
                 if self.bench.chain.is_idle() {
-                    self.bench.chain.rest(&mut self.bench.ledger, self.bench.now);
+                    let why = if too_many { RestWhy::TooMany } else { RestWhy::Idle };
+                    self.bench.chain.rest(&mut self.bench.ledger, self.bench.now, why);
                 }
             }
             Action::Crash { eager, batch_lines } => {

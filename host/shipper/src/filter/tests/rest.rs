@@ -2,6 +2,7 @@
 
 use super::bench::{Bench, End};
 use super::fake::Fake;
+use crate::filter::RestWhy;
 use crate::model::{HeldPlan, OnError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ fn starts(bench: &Bench) -> u32 {
 
 fn rest(bench: &mut Bench) -> bool {
     let now = Instant::now();
-    bench.chain.rest(&mut bench.ledger, now);
+    bench.chain.rest(&mut bench.ledger, now, RestWhy::Idle);
     !bench.chain.has_instances()
 }
 
@@ -58,6 +59,21 @@ fn a_filter_with_ticks_rests_when_time_changes_nothing_and_is_ticked_now_and_the
     assert!(rest(&mut bench));
     assert_eq!(bench.ledger.filters[0].rests, 2);
     assert_eq!((bench.feed(&["h2", "r3"]), bench.texts()), (End::Done, vec!["h1", "h2+r3"]));
+}
+
+#[test]
+fn where_there_are_too_many_instances_a_filter_with_ticks_rests_at_once_unless_it_holds_a_line() {
+    let mut bench = Bench::new(&[Fake { has_state: true, ticks: true, ..Fake::default() }]);
+    let too_many = |bench: &mut Bench| {
+        bench.chain.rest(&mut bench.ledger, Instant::now(), RestWhy::TooMany);
+        bench.chain.instances()
+    };
+    assert_eq!(bench.feed(&["h1"]), End::Done);
+    assert_eq!(too_many(&mut bench), 1);
+    assert_eq!(bench.feed(&["r2"]), End::Done);
+    assert_eq!(too_many(&mut bench), 0);
+    assert!(bench.chain.tick_due().is_some(), "it is still ticked");
+    assert_eq!((bench.feed(&["h3", "r4"]), bench.texts()), (End::Done, vec!["h1+r2", "h3+r4"]));
 }
 
 #[test]
