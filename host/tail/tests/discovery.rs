@@ -382,7 +382,7 @@ fn a_link_that_flips_leaves_its_old_target_and_opens_the_new_one() {
     w.expect(&["A moved to app.1.log", "A leaves", "A grew", "B opened current after A"]);
     assert_eq!((w.finish('A'), w.read('B')), (strings(&["one", "late"]), strings(&["two"])));
     w.link("app.1.log", "current");
-    w.expect(&["B moved to app.2.log", "B leaves"]);
+    w.expect(&["B moved to app.2.log", "B leaves", "A opened again current from 9 after B"]);
 }
 
 #[test]

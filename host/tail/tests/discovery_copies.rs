@@ -338,3 +338,24 @@ fn the_unread_rest_of_a_file_that_was_compressed_meanwhile_is_read_from_its_arch
         w.expect(&["B opened again app.log from 4", "e seen"]);
     }
 }
+
+#[test]
+fn what_was_written_between_a_copy_and_the_truncation_is_counted() {
+    let mut w = World::new(&["*.log"]);
+    w.append("app.log", &distinct(0, 100));
+    w.expect(&["A opened app.log", "e seen"]);
+    w.read('A');
+    w.append("app.log", &distinct(100, 1000));
+    w.expect(&["A grew"]);
+    fs::copy(w.path("app.log"), w.path("app.log.1")).unwrap();
+    let between = distinct(1100, 50);
+    w.append("app.log", &between);
+    w.expect(&["A grew"]);
+    truncate(&w, "app.log");
+    w.append("app.log", &distinct(1150, 10));
+    w.expect(&["A shrank"]);
+    w.read('A');
+    let said = w.scan();
+    assert_eq!(w.lost_bytes, between.len() as u64, "{said:?}");
+    assert_eq!(w.read('A').len(), 1000, "{said:?}");
+}

@@ -38,7 +38,7 @@ impl Shard {
             path: opened.path.to_path_buf(),
             home: opened.home.to_path_buf(),
             place: opened.place,
-            evidence: Evidence::default(),
+            evidence: Evidence { packed_bytes: opened.packing.map(|_| 0), ..Evidence::default() },
             resume: ResumePoint::Position { offset: opened.start },
             partition: None,
             finished: false,

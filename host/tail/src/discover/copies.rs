@@ -13,13 +13,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::FileEvent;
 use super::entry::Entry;
 use super::hunt::{OPEN_COST_BYTES, is_named_after};
 use super::known::{is_still_there, named_after};
 use super::open::Opener;
 use super::stream::{Candidate, State, Stream};
 use super::walk::Shown;
+use super::{FileEvent, KnownFile};
 use crate::allow::AllowPaths;
 use crate::compare::{Compared, Comparison};
 use crate::evidence::read_full;
@@ -128,7 +128,9 @@ impl Entry {
         }
         let packing = Packing::of(file)?;
         let mut of = self.known.maybe_copied(&candidate.path, shown.size, packing.is_some());
-        of.retain(|id| self.known.get(*id).is_some_and(|known| known.place == shown.place || !is_still_there(known)));
+        // The device number is a hint only.
+        let here = |known: &KnownFile| known.place == shown.place || known.place.same_but_device(&shown.place);
+        of.retain(|id| self.known.get(*id).is_some_and(|known| here(known) || !is_still_there(known)));
         if of.is_empty() {
             return Ok(Some(candidate));
         }
@@ -152,7 +154,7 @@ impl Entry {
                 }
                 continue;
             };
-            let id = known.key.file;
+            let (id, at_home) = (known.key.file, known.home == probe.candidate.path && probe.packing.is_none());
             *budget = budget.saturating_sub(OPEN_COST_BYTES);
             let outcome = (|| {
                 let mut comparison = match probe.now.take() {
@@ -168,6 +170,10 @@ impl Entry {
                 io::Result::Ok(outcome)
             })();
             match outcome {
+                // In its own place a file is followed: it may grow, and be renamed before anybody looks.
+                Ok(Compared::Same { monotonous: false, ends: true }) if at_home => {
+                    self.backlog.push_front(Candidate { found: Some(id), ..probe.candidate });
+                }
                 Ok(Compared::Same { monotonous: false, ends: true }) => {
                     self.is_shipped_at(id, &probe.candidate.path, &probe.candidate.shown, opener);
                 }
@@ -200,7 +206,11 @@ impl Entry {
         if never || candidate.compared_with_streams {
             return Ok(Some(candidate));
         }
-        let of = self.suspects(&candidate.path, file, shown, opener.allow)?;
+        let mut of = self.suspects(&candidate.path, file, shown, opener.allow)?;
+        if candidate.seat.is_some() {
+            // A generation that nobody saw: after a restart nothing would lead to it. It waits only for one that was truncated.
+            of.retain(|id| self.streams.get(id).is_some_and(|stream| stream.shrank));
+        }
         if of.is_empty() {
             return Ok(Some(candidate));
         }
@@ -217,7 +227,8 @@ impl Entry {
         let packing = Packing::of(file)?;
         let beginning = beginning_of(file, packing)?;
         let beside = |stream: &Stream| {
-            path.parent().is_some_and(|dir| stream.seat.parent() == Some(dir) || stream.path.parent() == Some(dir))
+            let own = [Some(&*stream.seat), Some(&*stream.path), stream.target.as_deref()];
+            path.parent().is_some_and(|dir| own.into_iter().flatten().any(|own| own.parent() == Some(dir)))
         };
         // At the seat of a file that left lies its successor.
         let successor = |stream: &Stream| path == &*stream.seat && stream.state != State::InPlace;

@@ -352,8 +352,9 @@ impl Entry {
             Look::Bad(OpenProblem::Permission | OpenProblem::Io(_)) => return,
             _ => {
                 let place = stream.place;
-                let dir = stream.path.parent();
-                dir.and_then(|dir| find_place(dir, &|other| *other == place, place.inode))
+                let names = [Some(&*stream.path), stream.target.as_deref()];
+                let mut dirs = names.into_iter().flatten().filter_map(|name| name.parent());
+                dirs.find_map(|dir| find_place(dir, &|other| *other == place, place.inode))
             }
         };
         let shown = now.as_deref().and_then(|path| match looks.get(path) {
@@ -453,11 +454,12 @@ impl Entry {
             if self.has_place(place) || waiting.contains(place) {
                 continue;
             }
-            // Of several names for one file: its own rather than a link to it.
-            let path = match paths.as_slice() {
-                [only] => *only,
-                several => several.iter().find(|path| !is_link(path)).unwrap_or(&several[0]),
-            };
+            // Of several names: the one that it has had, its own rather than a link to it, the shortest.
+            let seat = self.orphans.get(place);
+            let rank =
+                |path: &&&Path| (seat.is_none_or(|seat| **seat != ***path), is_link(path), path.as_os_str().len());
+            let first = if paths.len() == 1 { paths.first() } else { paths.iter().min_by_key(rank) };
+            let Some(&path) = first else { continue };
             if let Some(Look::File(shown)) = looks.get(path)
                 && !self.known.has_nothing_new(shown)
                 && !self.is_ignored(shown, from_first_listing)

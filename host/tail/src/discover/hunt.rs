@@ -11,7 +11,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::KnownFile;
-use super::walk::{Look, Shown, look};
+use super::entry::now_ns;
+use super::missed::SLACK_NS;
+use super::walk::{Look, Shown, look, targets_of};
 use crate::allow::AllowPaths;
 use crate::compare::{Compared, Comparison};
 use crate::evidence::{FINGERPRINT_BYTES, Verdict};
@@ -33,6 +35,8 @@ pub(super) struct Hunt {
     pub(super) id: FileId,
     /// What lies at its place is another file.
     pub(super) replaced: bool,
+    /// It was truncated just now: the copy is the newest one. Otherwise several rotations may have come since.
+    pub(super) newest_first: bool,
     /// First bytes that were seen of it, for a file of which nothing was read.
     beginning: Vec<u8>,
     /// The largest size that was seen of it.
@@ -47,6 +51,8 @@ pub(super) struct Hunt {
     stale: bool,
     spots: VecDeque<Spot>,
     now: Option<(Spot, Option<Packing>, Box<Comparison>)>,
+    /// All of the known file and nothing else; it counts when no other file begins with it and goes on.
+    ended: Option<Box<Hunted>>,
 }
 
 /// A file that may be the one.
@@ -55,6 +61,8 @@ struct Spot {
     path: PathBuf,
     shown: Shown,
     proof: Proof,
+    /// Its name begins with that of the file.
+    named: bool,
 }
 
 /// What has to be shown.
@@ -90,6 +98,8 @@ pub(super) enum Hunted {
         packing: Option<Packing>,
         /// Nothing in it is unread.
         ends: bool,
+        /// What is known of it may stand in any other generation, too: it has to be read from its beginning.
+        doubtful: bool,
     },
     Nothing,
 }
@@ -100,6 +110,7 @@ impl Hunt {
         Hunt {
             id,
             replaced,
+            newest_first: false,
             beginning,
             size_seen,
             comes_again: false,
@@ -109,6 +120,7 @@ impl Hunt {
             stale: false,
             spots: VecDeque::new(),
             now: None,
+            ended: None,
         }
     }
 
@@ -120,17 +132,18 @@ impl Hunt {
         self.listings += 1;
         self.stale = false;
         let replaced = self.replaced;
-        let dirs: BTreeSet<&Path> = [&known.path, &known.home].into_iter().filter_map(|path| path.parent()).collect();
+        let names = names_of(known);
+        let dirs: BTreeSet<&Path> = names.iter().filter_map(|path| path.parent()).collect();
         let mut files: Vec<(PathBuf, Shown)> = dirs.iter().flat_map(|dir| files_in(dir)).collect();
         files.sort_by(|(a, one), (b, other)| (other.modified_ns, a).cmp(&(one.modified_ns, b)));
-        let mut spots = VecDeque::new();
+        let mut spots = Vec::new();
         for (path, shown) in files {
             let read = (rules.read)(&shown.place);
             if read && shown.place == known.place {
                 continue;
             }
             let same = !replaced && !read && may_lie_at(known, &shown.place);
-            let meant = (rules.meant)(&path);
+            let meant = (rules.meant)(&path) || names.contains(&path); // under its name, or through a link of that name
             let proof = match meant {
                 _ if read => Proof::ReadAnyway,
                 _ if same && shown.place.same_but_device(&known.place) => Proof::Glance,
@@ -142,16 +155,32 @@ impl Hunt {
             let too_small = !known.fits(shown.size) && !Packing::is_named(&path);
             let enough = proof == Proof::Glance || known.evidence.at >= PROOF_BYTES_MIN;
             self.displaced |= same && too_small && proof == Proof::Glance;
-            if same && !too_small && enough {
-                spots.push_front(Spot { path, shown, proof });
-            } else if !same && !claimed && !too_small && is_enough(known, &path, proof, &self.beginning) {
-                spots.push_back(Spot { path, shown, proof });
-            } else if !same && !claimed && !too_small && meant && is_named_after(&path, &known.home) {
-                spots.push_back(Spot { path, shown, proof: Proof::ReadAnyway });
+            let named = named_after(&path, &names);
+            let told = same && enough || !same && !claimed && is_enough(known, named, proof, &self.beginning);
+            if told && !too_small {
+                spots.push(Spot { path, shown, proof, named });
+            } else if !same && !claimed && !too_small && meant && named {
+                spots.push(Spot { path, shown, proof: Proof::ReadAnyway, named });
             }
         }
+        // Several may begin with all that is known (a head that all generations have). Files that are read in any case come
+        // last; what was written last before the file was born can hardly hold it; of those that were written since it was
+        // seen, the one that was rotated first is the one.
+        let seen_ns = i128::from(known.updated_ms) * 1_000_000 - SLACK_NS;
+        let seen_ns = if seen_ns > now_ns() { i128::MIN } else { seen_ns }; // the clock was set back: it tells nothing
+        let older = |spot: &Spot| known.place.born_ns.is_some_and(|born| spot.shown.modified_ns < i128::from(born));
+        spots.sort_by_key(|spot: &Spot| match spot.proof {
+            Proof::Glance => (0, false, 0),
+            _ if spot.shown.place.inode == known.place.inode => (1, false, 0),
+            Proof::Likely if older(spot) => (4, false, 0),
+            Proof::Likely if !self.newest_first && spot.shown.modified_ns >= seen_ns => {
+                (2, !spot.named, spot.shown.modified_ns)
+            }
+            Proof::Likely => (3, !spot.named, 0),
+            Proof::Certain | Proof::ReadAnyway => (5, false, 0),
+        });
         spots.truncate(SEARCH_FILES_MAX);
-        self.spots = spots;
+        self.spots = spots.into();
     }
 
     /// Whether a file must not be opened before this search is over: it may be what is searched for, or the successor
@@ -173,7 +202,7 @@ impl Hunt {
                         self.listed = false;
                         return Hunted::Working;
                     }
-                    return Hunted::Nothing;
+                    return self.ended.take().map_or(Hunted::Nothing, |found| *found);
                 };
                 if *budget == 0 {
                     self.spots.push_front(spot);
@@ -184,7 +213,8 @@ impl Hunt {
                 match self.begin(known, &spot, allow) {
                     Ok(Begun::Compare(packing, comparison)) => self.now = Some((spot, packing, comparison)),
                     Ok(Begun::Found { ends }) => {
-                        return Hunted::Found { path: spot.path, shown: spot.shown, packing: None, ends };
+                        let Spot { path, shown, .. } = spot;
+                        return Hunted::Found { path, shown, packing: None, ends, doubtful: false };
                     }
                     Ok(Begun::Other) if spot.proof == Proof::Glance => self.displaced = true,
                     Ok(Begun::Other) => {}
@@ -200,7 +230,15 @@ impl Hunt {
                 Ok(Compared::Same { monotonous, ends }) => match spot.proof {
                     Proof::Certain if monotonous => self.comes_again = true,
                     Proof::ReadAnyway => self.comes_again = true,
-                    _ => return Hunted::Found { path: spot.path, shown: spot.shown, packing, ends },
+                    proof => {
+                        let doubtful = monotonous || known.evidence.at < PROOF_BYTES_MIN;
+                        let doubtful = doubtful && proof == Proof::Likely && !self.newest_first;
+                        let found = Hunted::Found { path: spot.path, shown: spot.shown, packing, ends, doubtful };
+                        if !ends {
+                            return found;
+                        }
+                        self.ended.get_or_insert_with(|| Box::new(found));
+                    }
                 },
                 Ok(Compared::Different) | Err(_) => {}
             }
@@ -231,11 +269,20 @@ enum Begun {
     Moved,
 }
 
+/// The paths of a file; where one is a link, also what it leads to now.
+fn names_of(known: &KnownFile) -> Vec<PathBuf> {
+    let own = [&known.path, &known.home];
+    own.into_iter().flat_map(|path| targets_of(path).into_iter().chain([path.clone()])).collect()
+}
+
+fn named_after(path: &Path, names: &[PathBuf]) -> bool {
+    names.iter().any(|name| is_named_after(path, name))
+}
+
 /// Whether so much is known of the file that a comparison can tell enough. A few bytes do in a file that is named after
 /// it (`app.log.1` after `app.log`), when nobody would read it otherwise: nothing else with the same beginning must be
 /// shipped.
-fn is_enough(known: &KnownFile, path: &Path, proof: Proof, beginning: &[u8]) -> bool {
-    let named_after = is_named_after(path, &known.home) || is_named_after(path, &known.path);
+fn is_enough(known: &KnownFile, named_after: bool, proof: Proof, beginning: &[u8]) -> bool {
     let some = known.evidence.at > 0 || !beginning.is_empty();
     match proof {
         Proof::Glance | Proof::Certain => known.evidence.at >= PROOF_BYTES_MIN,

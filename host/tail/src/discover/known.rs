@@ -101,6 +101,11 @@ impl KnownFiles {
         claims.map(|kept| u8::from(kept.file.home == path)).min().unwrap_or(2)
     }
 
+    /// Whether a known file that is not finished may lie at this place.
+    pub(super) fn awaits(&self, place: &FileKey) -> bool {
+        self.at_inode(place.inode).any(|kept| !kept.file.finished && may_lie_at(&kept.file, place))
+    }
+
     /// The known file that lies at `place` and whose content is in `file`. Of several (generations of one place, whose
     /// lines may be all the same) the one that was not finished, then the one of which most was read.
     pub(super) fn find_here(&self, file: &File, shown: &Shown) -> io::Result<Option<FileId>> {

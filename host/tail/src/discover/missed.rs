@@ -8,20 +8,21 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::KnownFile;
 use super::entry::{Entry, now_ns};
 use super::hunt::files_in;
 use super::stream::Candidate;
-use super::walk::Shown;
+use super::walk::{Shown, targets_of};
 use crate::compare::is_monotonous;
 use crate::evidence::read_full;
 use crate::identity::{FileId, FileKey};
 
 /// The clock that stamps files is a little coarser than the one that is asked; and writers create a file some time
 /// before the first look at it.
-const SLACK_NS: i128 = 1_000_000_000;
+pub(super) const SLACK_NS: i128 = 1_000_000_000;
 /// Words that rotation puts behind a name instead of a number.
 const OLD: [&[u8]; 6] = [b"old", b"bak", b"prev", b"last", b"save", b"orig"];
 
@@ -48,6 +49,13 @@ impl Departure {
         // Seen in the future: the clock was set back since, and tells nothing.
         let seen_ns = if seen_ns > now_ns() { i128::MIN } else { seen_ns.saturating_sub(SLACK_NS) };
         Departure { seat, since_ns: seen_ns.max(born_ns.map_or(i128::MIN, i128::from)) }
+    }
+
+    /// Of a known file. None: it was not in its place when it was seen last.
+    pub(super) fn of(known: &KnownFile, born_ns: Option<i64>) -> Option<Departure> {
+        let in_place = !known.finished && known.path == known.home;
+        let seen_ns = i128::from(known.updated_ms) * 1_000_000;
+        in_place.then(|| Departure::new(Arc::from(known.home.as_path()), born_ns, seen_ns))
     }
 }
 
@@ -87,13 +95,19 @@ impl Entry {
     /// The files that were in a place after the one that left it, and that nobody reads, the oldest first. Those that wait
     /// to be opened because a pattern matches their new names wait no more.
     fn in_place_since(&mut self, departure: &Departure, but: &dyn Fn(&Path, &Shown) -> bool) -> Vec<Candidate> {
-        let Some(dir) = departure.seat.parent() else { return Vec::new() };
         let mut missed: Vec<Candidate> = Vec::new();
-        for (path, shown) in files_in(dir) {
+        // Where the seat is a link, rotation happens beside what it leads to.
+        let seats = targets_of(&departure.seat).into_iter().chain([departure.seat.to_path_buf()]);
+        let beside = |seat: PathBuf| {
+            let files = seat.parent().map(files_in).unwrap_or_default();
+            files.into_iter().map(move |(path, shown)| (seat.clone(), path, shown))
+        };
+        for (seat, path, shown) in seats.flat_map(beside) {
             let meant = self.spec.patterns.matches(&path);
-            let rotated = is_rotated(&path, &departure.seat, meant) && born_ns(&shown) >= departure.since_ns;
-            if !rotated || self.has_place(&shown.place) || self.known.claims(&shown.place, None) || !but(&path, &shown)
-            {
+            let rotated = is_rotated(&path, &seat, meant) && born_ns(&shown) >= departure.since_ns;
+            // What is finished is told by its content when it is opened: its inode may be another file's by now.
+            let known = self.known.awaits(&shown.place) || self.known.has_nothing_new(&shown);
+            if !rotated || self.has_place(&shown.place) || known || !but(&path, &shown) {
                 continue;
             }
             let seat = Some(departure.seat.clone());

@@ -132,8 +132,8 @@ pub struct OpenedFile {
     pub home: Arc<Path>,
     /// Open for reading.
     pub file: File,
-    /// Some: an archive of a file that was read before it was compressed. The evidence in `known` says so (`packed_bytes`):
-    /// begin with that one.
+    /// Some: an archive of a file that was read before it was compressed, whatever the entry says of compressed files. The
+    /// evidence in `known` says so (`packed_bytes`): begin with that one, or for a new file with one that says so.
     pub packing: Option<Packing>,
     /// Some: go on where it says, its content was verified. None: a new file.
     pub known: Option<KnownFile>,

@@ -14,7 +14,7 @@ use super::hints::Hints;
 use super::hunt::{Hunt, Hunted, Rules};
 use super::missed::Departure;
 use super::stream::{Candidate, State, Stream};
-use super::walk::{Look, Shown, find_place, is_link, look};
+use super::walk::{Look, Shown, find_place, is_link, look, targets_of};
 use super::{FileEvent, KnownFile, LossCause, OpenedFile};
 use crate::allow::{AllowPaths, OpenProblem};
 use crate::evidence::Verdict;
@@ -117,6 +117,9 @@ impl Entry {
         self.orphans.insert(known.place, Arc::from(known.home.as_path()));
         self.keep(known);
         self.search_for(id, true, beginning, Some(size_max));
+        if let Some(hunt) = self.hunts.back_mut() {
+            hunt.newest_first = true;
+        }
     }
 
     fn search_for(&mut self, id: FileId, replaced: bool, beginning: Vec<u8>, size_seen: Option<u64>) {
@@ -136,7 +139,8 @@ impl Entry {
                 self.orphans.insert(place, seat);
                 continue;
             }
-            let found = seat.parent().and_then(|dir| find_place(dir, &|other| *other == place, place.inode));
+            let mut dirs = targets_of(&seat).into_iter().chain([seat.to_path_buf()]);
+            let found = dirs.find_map(|name| find_place(name.parent()?, &|other| *other == place, place.inode));
             let Some(path) = found else { continue }; // gone
             match look(&path) {
                 Look::File(shown) if !self.spec.patterns.matches(&path) => {
@@ -154,7 +158,8 @@ impl Entry {
             let id = hunt.id;
             let read = |place: &FileKey| self.has_place(place);
             let claimed = |place: &FileKey| self.known.claims(place, Some(id));
-            let meant = |path: &Path| self.spec.patterns.matches(path);
+            let refused = |path: &Path| Packing::is_named(path) && !self.spec.compressed;
+            let meant = |path: &Path| self.spec.patterns.matches(path) && !refused(path);
             if let Some(known) = self.known.get(id) {
                 hunt.list(known, &Rules { read: &read, claimed: &claimed, meant: &meant });
             }
@@ -171,17 +176,28 @@ impl Entry {
             let (place, home) = (known.place, known.home.clone());
             let hunted = hunt.step(known, opener.allow, budget);
             if hunt.displaced {
-                self.orphans.insert(place, Arc::from(home));
+                self.orphans.insert(place, Arc::from(home.as_path()));
             }
             match hunted {
                 Hunted::Working => self.hunts.push_front(hunt),
-                Hunted::Found { path, shown, packing, ends } => {
+                Hunted::Found { path, shown, packing, doubtful: true, .. } => {
                     self.depart(&hunt, shown.place.born_ns);
-                    if hunt.replaced && packing.is_none() {
+                    self.known.remove(hunt.id);
+                    let key = self.key(hunt.id);
+                    opener.events.push(FileEvent::Forgotten(key));
+                    let seat = Some(Arc::from(home));
+                    let again = Candidate { packing, seat, compared: true, ..Candidate::new(path, shown) };
+                    self.backlog.push_front(again);
+                }
+                Hunted::Found { path, shown, packing, ends, doubtful: false } => {
+                    self.depart(&hunt, shown.place.born_ns);
+                    // What was written down at a stop may be the size of the next generation.
+                    if hunt.newest_first && packing.is_none() {
                         self.count_uncopied(&hunt, shown.size, opener);
                     }
                     let elsewhere = known_elsewhere(self.known.get(hunt.id), &shown);
-                    if ends && elsewhere {
+                    let at_home = self.known.get(hunt.id).is_some_and(|known| known.home == path);
+                    if ends && elsewhere && !at_home {
                         self.is_shipped_at(hunt.id, &path, &shown, opener);
                     } else {
                         self.backlog.retain(|candidate| candidate.shown.place != shown.place);
@@ -201,14 +217,9 @@ impl Entry {
     /// The known file left its place while nobody looked: generations behind it may have come and gone as well.
     fn depart(&mut self, hunt: &Hunt, copy_born_ns: Option<i64>) {
         let Some(known) = self.known.get(hunt.id) else { return };
-        if known.finished || known.path != known.home {
-            return;
-        }
-        let seat: Arc<Path> = Arc::from(known.home.as_path());
-        let seen_ns = i128::from(known.updated_ms) * 1_000_000;
         // A truncated file keeps its birth: what was copied before is told by its copy.
         let born_ns = if hunt.replaced { copy_born_ns.or(known.place.born_ns) } else { known.place.born_ns };
-        self.departed.push(Departure::new(seat, born_ns, seen_ns));
+        self.departed.extend(Departure::of(known, born_ns));
     }
 
     /// What was seen of a truncated file and is not in its copy was written after it was copied.
@@ -340,7 +351,8 @@ impl Entry {
         }
         if let Some(id) = self.known.find_here(&file, &shown)? {
             let Some(known) = self.known.get(id) else { return Ok(()) };
-            if known.finished && known.is_all_of(shown.size) {
+            // In its own place a file is followed: it may grow, and be renamed before anybody looks.
+            if known.finished && known.is_all_of(shown.size) && candidate.path != known.home {
                 self.known.set_compared(id, &shown);
                 return Ok(());
             }
@@ -392,7 +404,8 @@ impl Entry {
         shown: Shown,
         opener: &mut Opener<'_>,
     ) -> std::io::Result<()> {
-        if let Some(problem) = Packing::refusal(&file, self.spec.compressed)? {
+        let wanted = self.spec.compressed || candidate.packing.is_some();
+        if let Some(problem) = Packing::refusal(&file, wanted)? {
             self.trouble(&candidate.path, problem, opener.events);
             return Ok(());
         }
@@ -414,12 +427,14 @@ impl Entry {
         (file, home, known, start): (File, PathBuf, Option<KnownFile>, u64),
         opener: &mut Opener<'_>,
     ) {
-        let leaving = seat != candidate.path;
+        // Of several names for one file that of its seat counts.
+        let seated = seat == candidate.path || look(&seat).shows(&shown.place);
+        let leaving = !seated;
         let predecessor = if !leaving || known.is_none() { self.predecessor(&seat) } else { None };
-        let link = is_link(&candidate.path);
+        let link = is_link(if leaving { &candidate.path } else { &seat });
         if link
             && let Some(hints) = &mut opener.hints
-            && let Some(notice) = hints.watch_file(&candidate.path)
+            && let Some(notice) = hints.watch_file(if leaving { &candidate.path } else { &seat })
         {
             opener.events.push(FileEvent::Notice(notice));
         }
@@ -445,6 +460,7 @@ impl Entry {
             round: self.round,
             closed: None,
             link,
+            target: targets_of(&path).pop().map(Into::into),
         };
         self.insert(id, stream);
         opener.events.push(FileEvent::Opened(Box::new(OpenedFile {

@@ -81,6 +81,22 @@ pub(super) fn is_link(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink())
 }
 
+/// Links that are followed by hand.
+const LINKS_MAX: usize = 8;
+
+/// Where a link leads, step by step; the last one need not be there. Rotation happens beside the file, not beside a link
+/// to it.
+pub(super) fn targets_of(path: &Path) -> Vec<PathBuf> {
+    let mut targets: Vec<PathBuf> = Vec::new();
+    while targets.len() < LINKS_MAX {
+        let from = targets.last().map_or(path, PathBuf::as_path);
+        let Ok(to) = fs::read_link(from) else { break };
+        let to = from.parent().map_or_else(|| to.clone(), |dir| dir.join(&to));
+        targets.push(to);
+    }
+    targets
+}
+
 /// The file in `dir` that lies at `place`, whatever its name.
 pub(super) fn find_place(dir: &Path, same: &dyn Fn(&FileKey) -> bool, inode: u64) -> Option<PathBuf> {
     use std::os::unix::fs::DirEntryExt;

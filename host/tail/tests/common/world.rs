@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tailmill_tail::{
-    AllowPaths, BatchLimits, BufferPool, DiscoverOptions, Discovery, FileEvent, FileId, Framing, KnownFile, LossCause,
-    OpenProblem, OpenedFile, PathPatterns, Read, Reader, StartAt, StreamKey, StreamReport, WatchSpec,
+    AllowPaths, BatchLimits, BufferPool, DiscoverOptions, Discovery, Evidence, FileEvent, FileId, Framing, KnownFile,
+    LossCause, OpenProblem, OpenedFile, PathPatterns, Read, Reader, StartAt, StreamKey, StreamReport, WatchSpec,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -129,6 +129,9 @@ impl World {
             encoder.finish().unwrap()
         };
         fs::write(self.path(to), packed).unwrap();
+        // As gzip and zstd do.
+        let modified = fs::metadata(self.path(from)).unwrap().modified().unwrap();
+        fs::File::options().append(true).open(self.path(to)).unwrap().set_modified(modified).unwrap();
     }
 
     pub fn rename(&self, from: &str, to: &str) {
@@ -179,7 +182,8 @@ impl World {
                     if &*opened.key.entry == "e" { String::new() } else { format!(" for {}", opened.key.entry) };
                 let after = opened.predecessor.as_ref().map(|key| format!(" after {}", self.name(key.file)));
                 let sentence = format!("{name} opened {known}{place}{at}{entry}{}", after.unwrap_or_default());
-                let evidence = opened.known.as_ref().map_or_else(Default::default, |known| known.evidence);
+                let packed = Evidence { packed_bytes: opened.packing.map(|_| 0), ..Evidence::default() };
+                let evidence = opened.known.as_ref().map_or(packed, |known| known.evidence);
                 let file = opened.file.try_clone().unwrap();
                 let compressed = self.specs.iter().any(|spec| spec.compressed);
                 let framing = Arc::new(Framing { compressed, ..Framing::default() });
@@ -292,8 +296,16 @@ impl World {
     }
 
     pub fn read_key(&mut self, key: &StreamKey, finish: bool) -> Vec<String> {
+        self.read_key_upto(key, finish, usize::MAX)
+    }
+
+    fn read_key_upto(&mut self, key: &StreamKey, finish: bool, batches_max: usize) -> Vec<String> {
         let stream = self.streams.get_mut(key).unwrap();
         let reader = stream.reader.as_mut().unwrap();
+        if !reader.is_open() {
+            return vec![]; // idle
+        }
+        let mut batches = 0;
         let pool = BufferPool::new(4096, 2);
         let limits = BatchLimits { bytes: 4096, lines: 100 };
         let before = stream.lines.len();
@@ -301,7 +313,11 @@ impl World {
             let read = if finish { reader.finish(&limits, &pool) } else { reader.read(&limits, &pool) };
             match read.unwrap() {
                 Read::Batch(batch) => {
-                    stream.lines.extend((0..batch.len()).map(|i| String::from_utf8_lossy(batch.line(i)).into_owned()))
+                    stream.lines.extend((0..batch.len()).map(|i| String::from_utf8_lossy(batch.line(i)).into_owned()));
+                    batches += 1;
+                    if batches == batches_max {
+                        break false;
+                    }
                 }
                 Read::Working | Read::Waiting => {}
                 Read::AtEnd { .. } => break false,
@@ -354,7 +370,7 @@ impl World {
             path: stream.path.clone(),
             home: stream.opened.home.to_path_buf(),
             finished,
-            size_seen: reader.size().unwrap_or(0),
+            size_seen: reader.size().unwrap_or(reader.position()), // closed: at its end
             updated_ms: now_ms(),
         }
     }
@@ -370,9 +386,25 @@ impl World {
     /// Closes an idle stream's file.
     pub fn idle(&mut self, name: char) {
         let key = self.key(name);
+        self.idle_key(key);
+    }
+
+    fn idle_key(&mut self, key: StreamKey) {
         let reader = self.streams.get_mut(&key).unwrap().reader.as_mut().unwrap();
         let bytes_read = reader.close();
         self.discovery.report(StreamReport::Idle { key, bytes_read });
+    }
+
+    /// Closes all files that are read to their ends.
+    pub fn idle_all(&mut self) {
+        for key in self.live() {
+            self.read_key(&key, false);
+            let stream = &self.streams[&key];
+            let at_end = |reader: &Reader| reader.is_open() && reader.size().ok() == Some(reader.position());
+            if !stream.leaving && stream.reader.as_ref().is_some_and(at_end) {
+                self.idle_key(key);
+            }
+        }
     }
 
     pub fn close(&mut self, name: char) {
@@ -415,14 +447,23 @@ impl World {
         &mut self.records
     }
 
+    /// One batch of each file.
+    pub fn read_some(&mut self) {
+        for key in self.live() {
+            self.read_key_upto(&key, false, 1);
+        }
+    }
+
     /// Reads all files to their ends, and finishes those that leave.
     pub fn read_all(&mut self) {
         for key in self.live() {
             self.read_key(&key, false);
             let stream = &self.streams[&key];
             if stream.leaving && stream.reader.is_some() {
-                let lines = self.read_key(&key, true);
-                drop(lines);
+                self.read_key(&key, true);
+                if self.streams[&key].reader.is_none() {
+                    continue; // truncated
+                }
                 let known = self.end(&key, true);
                 self.discovery.report(StreamReport::Finished { known });
             }
