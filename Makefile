@@ -7,8 +7,9 @@ SHELL := /bin/bash
 CARGO_FLAGS := --locked
 # The filters are a workspace of their own, with a target directory of its own.
 FILTERS := cd filters && $(if $(CARGO_TARGET_DIR),CARGO_TARGET_DIR=$(abspath $(CARGO_TARGET_DIR))/filters) cargo
-# Minutes that `make soak` runs, and what `make demo` and `make bench` are told.
+# Minutes that `make soak` runs, the kills that it makes, and what `make demo` and `make bench` are told.
 SOAK_MINUTES ?= 60
+SOAK_KILLS ?= 1000
 ARGS ?=
 # Programs are run as `build` made them: `cargo run -p` would choose other features and compile wasmtime once more.
 BIN = $(or $(CARGO_TARGET_DIR),target)/release
@@ -77,8 +78,8 @@ lint: setup ## Formatting, clippy, forbidden arrows, paths in ARCHITECTURE.md
 	@cargo clippy $(CARGO_FLAGS) --release --workspace --all-targets -- -D warnings
 	@$(FILTERS) clippy $(CARGO_FLAGS) --release --workspace --all-targets -- -D warnings
 
-soak: build kafka ## Kill and restart the agent under load for SOAK_MINUTES=60
-	@SOAK_MINUTES=$(SOAK_MINUTES) scripts/soak
+soak: build kafka etcd nginx ## Random scripts, rotation, SOAK_KILLS=1000 kills under load, for SOAK_MINUTES=60
+	@SOAK_MINUTES=$(SOAK_MINUTES) SOAK_KILLS=$(SOAK_KILLS) scripts/soak
 
 clean: ## Remove what was built here (the cache of Kafka and etcd stays)
 	@cargo clean -q

@@ -10,6 +10,7 @@ use tailmill_tests::kafka::Kafka;
 use tailmill_tests::lines::{self, Dice, Style};
 use tailmill_tests::logfile::LogFile;
 use tailmill_tests::oracle::Expected;
+use tailmill_tests::say;
 use tailmill_tests::scene::{arrival, arrives_once, balances, entry, filtered, log};
 use tailmill_tests::scratch;
 use tailmill_tests::topic::{Record, Tap};
@@ -215,9 +216,12 @@ fn after_a_kill_in_the_middle_of_writing_and_rotating_no_line_is_missing() {
     agent.stop_cleanly();
     tap.to_end();
     let (repeated, might) = assert_only_what_was_in_flight_is_repeated(&tap, &files, &killed);
-    let (cycles, lines) = (killed.len(), verdict.records - verdict.repeated);
+    let (cycles, missing) = (killed.len(), verdict.missing.len());
+    let lines: u64 = files.iter().map(|file| file.numbers().end).sum();
     let seconds = began.elapsed().as_secs();
-    println!("{cycles} kills: {lines} lines, none missing, {repeated} repeated of {might} in flight, {seconds} s");
+    say(&format!(
+        "{cycles} kills: {lines} lines written, {missing} missing, {repeated} repeated of {might} in flight, {seconds} s"
+    ));
 }
 
 #[test]

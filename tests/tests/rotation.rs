@@ -17,6 +17,7 @@ use tailmill_tests::lines::{self, Style};
 use tailmill_tests::logfile::LogFile;
 use tailmill_tests::nginx::Nginx;
 use tailmill_tests::oracle::{Content, Expected};
+use tailmill_tests::say;
 use tailmill_tests::scene::{arrival, arrives_once, log};
 use tailmill_tests::topic::{Record, Tap};
 use tailmill_tests::wait;
@@ -252,12 +253,12 @@ fn copytruncate_under_a_writer_that_does_not_pause_loses_only_what_was_written_b
     let said = summary["entries"]["app"]["lost_bytes"].as_u64().unwrap();
     assert!(said <= lost, "{said} bytes are counted as lost, and {lost} are: {summary}");
     assert_eq!(summary["entries"]["app"]["balanced"], json!(true), "{summary}");
-    println!(
-        "{} lines, {} missing on the disk, {} in Kafka ({lost} bytes, {said} counted)",
+    say(&format!(
+        "copytruncate under load: {} lines, {} missing on the disk, {} in Kafka ({lost} bytes, {said} counted)",
         numbers.end,
         missing.len(),
         all.missing.len()
-    );
+    ));
 }
 
 /// The numbers of the lines in a file.

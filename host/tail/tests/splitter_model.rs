@@ -87,6 +87,85 @@ fn joined_lines_are_the_same_at_every_buffer_boundary() {
     }
 }
 
+/// The labels of all encodings of the WHATWG standard that text can be read from line by line.
+const ENCODINGS: [&str; 37] = [
+    "utf-8",
+    "ibm866",
+    "iso-8859-2",
+    "iso-8859-3",
+    "iso-8859-4",
+    "iso-8859-5",
+    "iso-8859-6",
+    "iso-8859-7",
+    "iso-8859-8",
+    "iso-8859-8-i",
+    "iso-8859-10",
+    "iso-8859-13",
+    "iso-8859-14",
+    "iso-8859-15",
+    "iso-8859-16",
+    "koi8-r",
+    "koi8-u",
+    "macintosh",
+    "windows-874",
+    "windows-1250",
+    "windows-1251",
+    "windows-1252",
+    "windows-1253",
+    "windows-1254",
+    "windows-1255",
+    "windows-1256",
+    "windows-1257",
+    "windows-1258",
+    "x-mac-cyrillic",
+    "gbk",
+    "gb18030",
+    "big5",
+    "euc-jp",
+    "shift_jis",
+    "euc-kr",
+    "utf-16be",
+    "utf-16le",
+];
+
+#[test]
+fn every_encoding_is_decoded_the_same_at_every_buffer_boundary() {
+    for label in ENCODINGS {
+        let encoding = TextEncoding::for_label(label).unwrap();
+        let named = encoding_rs::Encoding::for_label(label.as_bytes()).unwrap();
+        let text = "a\u{e9}\u{436}\r\n\u{6f22}\u{3042}\u{ac00}\n\n\u{20ac}z";
+        let bytes: Vec<u8> = match label {
+            "utf-16le" => text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
+            "utf-16be" => text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
+            // What it has no form of is left out.
+            _ => text
+                .chars()
+                .flat_map(|c| Some(named.encode(&c.to_string())).filter(|e| !e.2).map_or(vec![], |e| e.0.to_vec()))
+                .collect(),
+        };
+        let malformed = [&bytes[..bytes.len() - 1], b"\x81\n\xff\xd8\n\0\n", &bytes[..3]].concat();
+        for (content, max, too_long) in [
+            (&bytes, 1000, TooLong::Cut),
+            (&malformed, 1000, TooLong::Cut),
+            (&bytes, 4, TooLong::Cut),
+            (&bytes, 4, TooLong::Skip),
+        ] {
+            let framing = Framing { encoding: Some(encoding), ..plain(max, too_long) };
+            for at_once in 1..=content.len() + 2 {
+                let mut bench = Bench::new(&framing, BatchLimits { bytes: at_once, lines: 1000 }, at_once);
+                for byte in content.chunks(1) {
+                    bench.append(byte);
+                    bench.read_to_end(false);
+                }
+                let what = format!("{:?} as {label}, {at_once} bytes at once", bytes_of(content));
+                assert_eq!(bench.outcome(), expected(content, &framing, false), "{what}, open");
+                bench.read_to_end(true);
+                assert_eq!(bench.outcome(), expected(content, &framing, true), "{what}, finished");
+            }
+        }
+    }
+}
+
 /// What happens to a file and its reader.
 #[derive(Clone, Debug)]
 enum Action {

@@ -25,26 +25,32 @@ use proptest::test_runner::{TestError, TestRunner};
 use script::Layout::*;
 use script::Text::*;
 use script::{Action, Setting, script};
+use verdict::Tally;
 
 /// So many random scripts, unless the environment asks for another number.
 const SCRIPTS: u32 = 1000;
 
 fn check(setting: Setting, script: &[Action]) -> Result<(), TestCaseError> {
+    check_and_count(setting, script, &Cell::default())
+}
+
+fn check_and_count(setting: Setting, script: &[Action], tally: &Cell<Tally>) -> Result<(), TestCaseError> {
     let mut model = model::Model::new(setting);
     script.iter().for_each(|action| model.play(action));
     model.end();
+    tally.set(tally.get().with(&model));
     verdict::check(&model)
 }
 
-/// Plays random scripts, and says how many there were.
+/// Plays random scripts, and says what they came to.
 fn run(name: &str, settings: impl Strategy<Value = Setting>) {
-    let played = Cell::new(0_u32);
-    let outcome = TestRunner::new(common::scripts(SCRIPTS)).run(&(settings, script()), |(setting, script)| {
-        played.set(played.get() + 1);
-        check(setting, &script)
-    });
+    let tally = Cell::new(Tally::default());
+    let outcome = TestRunner::new(common::scripts(SCRIPTS))
+        .run(&(settings, script()), |(setting, script)| check_and_count(setting, &script, &tally));
+    let Tally { scripts, written, missing, repeated } = tally.get();
+    say(&format!("{name}: {scripts} scripts: {written} lines written, {missing} missing, {repeated} repeated"));
     match outcome {
-        Ok(()) => say(&format!("{name}: {} scripts", played.get())),
+        Ok(()) => {}
         Err(TestError::Fail(why, (setting, script))) => {
             panic!("{why}\n\nas a regression case:\n    holds({setting:?}, &{script:?});\n")
         }

@@ -25,6 +25,8 @@ pub struct Model {
     pub generation: usize,
     /// Every line with its generation.
     pub written: BTreeMap<String, usize>,
+    /// Lines written where all are equal.
+    pub beats: usize,
     /// Of the line that was begun.
     pub partial: String,
     pub running: bool,
@@ -77,6 +79,7 @@ impl Model {
             setting,
             generation: 0,
             written: BTreeMap::new(),
+            beats: 0,
             partial: String::new(),
             running: true,
             unseen_away: false,
@@ -152,6 +155,7 @@ impl Model {
     /// Lines of a generation of which no two are equal (unless all are).
     pub fn lines(&mut self, generation: usize, lines: usize) -> String {
         if self.equal() {
+            self.beats += lines;
             return format!("{HEARTBEAT}\n").repeat(lines);
         }
         let mut text = String::new();

@@ -271,6 +271,7 @@ impl Model {
     fn prune(&mut self) {
         if self.running {
             self.look();
+            self.world.read_all(); // what the last look opened: deleted and not read it would be lost at a stop
         } else {
             self.lost_unclear = true;
         }

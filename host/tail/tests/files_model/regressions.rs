@@ -94,3 +94,8 @@ fn of_files_with_the_same_head_the_one_with_unread_lines_is_found() {
 fn what_was_seen_behind_the_end_of_the_only_copy_is_counted() {
     holds(Plain, Distinct, false, &[Write(35), Copy, WritePartial, Truncate]);
 }
+
+#[test]
+fn nothing_is_counted_as_lost_of_a_copy_that_was_read_before_it_was_deleted() {
+    holds(Matching, Distinct, false, &[Write(1), Copy, CopyTruncate, Prune, Restart]);
+}

@@ -11,6 +11,37 @@ use proptest::prelude::*;
 use crate::model::{HEARTBEAT, Model};
 use crate::script::Layout;
 
+/// What scripts came to.
+#[derive(Clone, Copy, Default)]
+pub struct Tally {
+    pub scripts: usize,
+    pub written: usize,
+    /// Of the lines that are on the disk at the end.
+    pub missing: usize,
+    /// Times that a line came once more; in doubt that is what happens.
+    pub repeated: usize,
+}
+
+impl Tally {
+    pub fn with(self, model: &Model) -> Tally {
+        let on_disk = on_disk(model);
+        let lines = model.world.delivered.iter().filter(|line| !line.starts_with('#'));
+        let (written, missing, repeated) = if model.equal() {
+            let there = on_disk.lines().filter(|line| *line == HEARTBEAT).count();
+            (model.beats, there.saturating_sub(lines.clone().count()), lines.count().saturating_sub(model.beats))
+        } else {
+            let distinct: BTreeSet<&String> = lines.clone().collect();
+            (model.written.len(), missing(model, &on_disk).len(), lines.count() - distinct.len())
+        };
+        Tally {
+            scripts: self.scripts + 1,
+            written: self.written + written,
+            missing: self.missing + missing,
+            repeated: self.repeated + repeated,
+        }
+    }
+}
+
 pub fn check(model: &Model) -> Result<(), TestCaseError> {
     let on_disk = on_disk(model);
     if model.equal() {
@@ -32,12 +63,17 @@ pub fn check(model: &Model) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-fn nothing_is_missing(model: &Model, on_disk: &str) -> Result<(), TestCaseError> {
+fn missing<'a>(model: &'a Model, on_disk: &'a str) -> Vec<&'a str> {
     let delivered: BTreeSet<&str> = model.world.delivered.iter().map(String::as_str).collect();
     // What was begun and not ended is no line yet.
     let on_disk: BTreeSet<&str> = on_disk.lines().filter(|line| model.written.contains_key(*line)).collect();
-    let missing: Vec<&&str> = on_disk.difference(&delivered).collect();
+    on_disk.difference(&delivered).copied().collect()
+}
+
+fn nothing_is_missing(model: &Model, on_disk: &str) -> Result<(), TestCaseError> {
+    let missing = missing(model, on_disk);
     prop_assert!(missing.is_empty(), "on the disk, and never came: {missing:?}");
+    let delivered: BTreeSet<&str> = model.world.delivered.iter().map(String::as_str).collect();
     let owed: Vec<&String> = model.owed.iter().filter(|line| !delivered.contains(line.as_str())).collect();
     prop_assert!(owed.is_empty(), "deleted while open, and never came: {owed:?}");
     let lines = delivered.iter().filter(|line| !line.starts_with('#'));
