@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use common::world::{World, strings};
@@ -337,6 +338,28 @@ fn the_unread_rest_of_a_file_that_was_compressed_meanwhile_is_read_from_its_arch
         w.restart();
         w.expect(&["B opened again app.log from 4", "e seen"]);
     }
+}
+
+#[test]
+fn a_finished_file_whose_birth_is_not_known_does_not_claim_an_archive_that_has_its_inode_now() {
+    let mut w = World::new(&["app.log"]);
+    w.append("app.log", &distinct(0, 100));
+    w.expect(&["A opened app.log", "e seen"]);
+    w.rename("app.log", "app.log.2");
+    w.append("app.log", &distinct(100, 100));
+    w.expect(&["A moved to app.log.2", "A leaves", "B opened app.log after A"]);
+    w.finish('A');
+    w.read('B');
+    w.stop();
+    w.append("app.log", "unread\n");
+    w.pack("app.log", "app.log.1.gz");
+    fs::write(w.path("app.log"), "").unwrap();
+    fs::remove_file(w.path("app.log.2")).unwrap();
+    let archive = fs::metadata(w.path("app.log.1.gz")).unwrap().ino();
+    let finished = w.known_mut().iter_mut().find(|known| known.finished).unwrap();
+    (finished.place.inode, finished.place.born_ns) = (archive, None);
+    w.start();
+    w.expect(&["B opened again app.log.1.gz from 3600", "B leaves", "C opened app.log after B", "e seen"]);
 }
 
 #[test]

@@ -78,11 +78,13 @@ fn many_files_are_opened_in_portions() {
     for i in 0..600 {
         w.append(&format!("{i}.log"), "");
     }
-    let events = w.discovery.wait(std::time::Instant::now());
-    assert_eq!(events.len(), 256);
-    drop(events);
-    let rest: usize = (0..3).map(|_| w.discovery.wait(std::time::Instant::now()).len()).sum();
-    assert_eq!(rest, 600 - 256 + 1, "and the word that the entry was seen");
+    // However many portions the look takes (their time is bounded): what it found is opened in these.
+    let mut portions = Vec::new();
+    while portions.iter().sum::<usize>() < 601 {
+        portions.push(w.discovery.wait(std::time::Instant::now()).len());
+    }
+    portions.retain(|events| *events > 0);
+    assert_eq!(portions, [256, 256, 89], "and the word that the entry was seen");
 }
 
 #[test]

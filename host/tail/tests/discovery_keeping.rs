@@ -58,7 +58,9 @@ fn a_file_closed_as_idle_and_truncated_is_a_new_one() {
     w.expect(&["A opened a.log", "e seen"]);
     w.read('A');
     w.idle('A');
-    fs::write(w.path("a.log"), "new\n").unwrap(); // exactly as long
+    fs::write(w.path("a.log"), "new\n").unwrap(); // exactly as long: only its time tells, also in one tick of the clock
+    let later = SystemTime::now() + HOUR;
+    fs::File::options().append(true).open(w.path("a.log")).unwrap().set_modified(later).unwrap();
     w.expect(&["A grew", "A shrank", "A reopened in vain"]);
     w.expect(&["A forgotten", "B opened a.log"]);
     assert_eq!(w.read('B'), ["new"]);

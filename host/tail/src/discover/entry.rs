@@ -482,7 +482,7 @@ impl Entry {
         let Some(age) = self.spec.ignore_older else { return false };
         let age_ns = i128::try_from(age.as_nanos()).unwrap_or(i128::MAX);
         let old = self.looked_ns.saturating_sub(shown.modified_ns) > age_ns;
-        old && !(self.start_at_end && from_first_listing) && !self.known.claims(&shown.place, None)
+        old && !(self.start_at_end && from_first_listing) && !self.known.claims(&shown.place)
     }
 
     /// A stream ended; what is known of it is kept.

@@ -82,8 +82,8 @@ enum Proof {
 pub(super) struct Rules<'a> {
     /// Whether a stream reads what lies there.
     pub(super) read: &'a dyn Fn(&FileKey) -> bool,
-    /// Whether another known file may lie there.
-    pub(super) claimed: &'a dyn Fn(&FileKey) -> bool,
+    /// Whether another known file lies there.
+    pub(super) claimed: &'a dyn Fn(&Path, &Shown) -> bool,
     /// Whether a file would be read under this path anyway.
     pub(super) meant: &'a dyn Fn(&Path) -> bool,
 }
@@ -151,7 +151,7 @@ impl Hunt {
                 true => Proof::Certain,
                 false => Proof::Likely,
             };
-            let claimed = shown.place == known.place || (rules.claimed)(&shown.place);
+            let claimed = shown.place == known.place || (rules.claimed)(&path, &shown);
             let too_small = !known.fits(shown.size) && !Packing::is_named(&path);
             let enough = proof == Proof::Glance || known.evidence.at >= PROOF_BYTES_MIN;
             self.displaced |= same && too_small && proof == Proof::Glance;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use super::KnownFile;
 use super::hunt::{PROOF_BYTES_MIN, may_lie_at};
 use super::walk::{Look, Shown, find_place, look};
+use crate::allow::AllowPaths;
 use crate::compare::{Compared, Comparison};
 use crate::evidence::Verdict;
 use crate::identity::{FileId, FileKey};
@@ -89,9 +90,26 @@ impl KnownFiles {
         }
     }
 
-    /// Whether some known file (other than `but`) may lie at this place.
-    pub(super) fn claims(&self, place: &FileKey, but: Option<FileId>) -> bool {
-        self.at_inode(place.inode).any(|kept| Some(kept.file.key.file) != but && may_lie_at(&kept.file, place))
+    /// Whether some known file may lie at this place.
+    pub(super) fn claims(&self, place: &FileKey) -> bool {
+        self.at_inode(place.inode).any(|kept| may_lie_at(&kept.file, place))
+    }
+
+    /// Whether a known file (other than `but`) lies at this place. Where births are not known the inode number may be
+    /// another file's by now: then what stands in it has to agree.
+    pub(super) fn is_of_another(&self, path: &Path, shown: &Shown, but: FileId, allow: &AllowPaths) -> bool {
+        self.at_inode(shown.place.inode).map(|kept| &kept.file).any(|known| {
+            let sure = known.place == shown.place && known.place.born_ns.is_some();
+            let agrees = || {
+                let file = allow.open(path).ok()?;
+                Some(known.evidence.at > 0 && known.evidence.check(&file).ok()? == Verdict::Same)
+            };
+            known.key.file != but
+                && may_lie_at(known, &shown.place)
+                && (sure
+                    || known.place.same_but_device(&shown.place)
+                    || (known.fits(shown.size) && agrees() != Some(false)))
+        })
     }
 
     /// When a file is looked at among others: 0 when a known file may lie there that was renamed since it was first seen

@@ -68,7 +68,7 @@ impl Entry {
         for departure in std::mem::take(&mut self.departed) {
             let missed = self.in_place_since(&departure, &|_, _| true);
             // The one that left comes before them, the one that is in the place now behind.
-            let known = |c: &&Candidate| c.found.is_some() || self.known.claims(&c.shown.place, None);
+            let known = |c: &&Candidate| c.found.is_some() || self.known.claims(&c.shown.place);
             let behind = self.backlog.iter().take_while(known).count();
             missed.into_iter().rev().for_each(|candidate| self.backlog.insert(behind, candidate));
         }
@@ -118,7 +118,10 @@ impl Entry {
                 Waiting::Elsewhere => {}
             }
         }
-        missed.sort_by_key(|candidate| (born_ns(&candidate.shown), candidate.shown.modified_ns));
+        missed.sort_by(|a, b| {
+            let rank = |c: &Candidate| (born_ns(&c.shown), c.shown.modified_ns);
+            rank(a).cmp(&rank(b)).then_with(|| turn(&a.path).cmp(&turn(&b.path)))
+        });
         missed
     }
 
@@ -178,6 +181,15 @@ fn is_beginning_of(path: &Path, copy: &Shown, file: &File, shown: &Shown) -> boo
     compare().unwrap_or(false)
 }
 
+/// The order of rotated files that were made in one tick of the clock, the oldest first: the greatest number, the
+/// earliest date.
+fn turn(path: &Path) -> (std::cmp::Reverse<u32>, &Path) {
+    let name = path.file_name().map(OsStr::as_bytes).unwrap_or_default();
+    let digits = name.rsplit(|byte| !byte.is_ascii_digit()).find(|digits| !digits.is_empty()).unwrap_or_default();
+    let number = if digits.len() < DATE_DIGITS { std::str::from_utf8(digits).ok() } else { None };
+    (std::cmp::Reverse(number.and_then(|digits| digits.parse().ok()).unwrap_or(0)), path)
+}
+
 fn born_ns(shown: &Shown) -> i128 {
     shown.place.born_ns.map_or(shown.modified_ns, i128::from)
 }
@@ -218,6 +230,19 @@ mod tests {
         let surely = |name: &str| is_rotated(&Path::new("/v").join(name), Path::new("/v/app.log"), true);
         assert!(surely("app.log.1") && surely("app.log-20240101") && surely("app-20240101.log"));
         assert!(!surely("app-2.log") && !surely("app.3.log"));
+    }
+
+    #[test]
+    fn of_generations_made_in_one_tick_of_the_clock_the_greatest_number_and_the_earliest_date_come_first() {
+        for order in [
+            ["/v/app.log.10", "/v/app.log.2", "/v/app.log.1"],
+            ["/v/app.log-20240101", "/v/app.log-20240102", "/v/app.log-20240203"],
+            ["/v/app.2.log.gz", "/v/app.1.log", "/v/app.log.old"],
+        ] {
+            let mut sorted: Vec<&Path> = order.iter().rev().map(Path::new).collect();
+            sorted.sort_by_key(|path| turn(path));
+            assert_eq!(sorted, order.map(Path::new));
+        }
     }
 
     #[test]

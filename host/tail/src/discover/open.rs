@@ -152,12 +152,12 @@ impl Entry {
     }
 
     /// All of them at once: what any of them is about waits.
-    fn list_hunts(&mut self) {
+    fn list_hunts(&mut self, allow: &AllowPaths) {
         let mut hunts = std::mem::take(&mut self.hunts);
         for hunt in &mut hunts {
             let id = hunt.id;
             let read = |place: &FileKey| self.has_place(place);
-            let claimed = |place: &FileKey| self.known.claims(place, Some(id));
+            let claimed = |path: &Path, shown: &Shown| self.known.is_of_another(path, shown, id, allow);
             let refused = |path: &Path| Packing::is_named(path) && !self.spec.compressed;
             let meant = |path: &Path| self.spec.patterns.matches(path) && !refused(path);
             if let Some(known) = self.known.get(id) {
@@ -170,7 +170,7 @@ impl Entry {
     /// Goes on with searches, about `budget` bytes.
     pub(super) fn step_hunts(&mut self, opener: &mut Opener<'_>, budget: &mut u64) {
         while *budget > 0 {
-            self.list_hunts();
+            self.list_hunts(opener.allow);
             let Some(mut hunt) = self.hunts.pop_front() else { return };
             let Some(known) = self.known.get(hunt.id) else { continue };
             let (place, home) = (known.place, known.home.clone());
