@@ -7,7 +7,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -83,7 +82,8 @@ fn logrotate_in(agent: &Agent, asked: &Path, file: &Path, form: &Form) -> impl F
 
 /// Dated names hold the second: two in one second would be the same name, and the tool would leave the second one out.
 fn until_next_second() {
-    let second = || SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs();
+    // By the coarse clock that the tool reads: it is a little behind.
+    let second = || rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse).tv_sec;
     let now = second();
     wait::until("the next second begins", String::new, || (second() > now).then_some(()));
 }
