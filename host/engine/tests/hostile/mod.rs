@@ -63,6 +63,8 @@ pub(crate) enum At {
     Load,
     /// It is not started.
     Start,
+    /// It is started, and does not say how often it ticks, which it is asked before its first line.
+    Asked,
     /// Its first batch of lines.
     Run,
     /// A tick, a flush, or a state.

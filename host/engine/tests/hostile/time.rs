@@ -94,7 +94,7 @@ pub(super) fn cases() -> Vec<Case> {
     };
     cases.push(Case::made("loops behind its answer", Stops::Time, At::Run, "it took longer than it may", after));
     for (name, at, interface, function) in [
-        ("loops in every-ms", At::Start, "ticks", "every-ms"),
+        ("loops in every-ms", At::Asked, "ticks", "every-ms"),
         ("loops in tick", At::Later, "ticks", "tick"),
         ("loops in flush", At::Later, "finish", "flush"),
         ("loops in save", At::Later, "state", "save"),
