@@ -117,7 +117,7 @@ impl Comparison {
     fn last(&self) -> u64 {
         match self.source {
             Source::Plain(_) => self.evidence.at,
-            Source::Packed(_) => self.offset.max(self.beginning.len() as u64),
+            Source::Packed(_) => self.offset.max(self.beginning.len() as u64).max(self.evidence.proven()),
         }
     }
 
@@ -133,7 +133,7 @@ impl Comparison {
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // A part ends where what it counts for changes.
-        let stops = [self.evidence.chain_from, self.evidence.at, self.last()];
+        let stops = [self.evidence.chain_from, self.evidence.at, self.evidence.proven(), self.last()];
         let stop = stops.into_iter().filter(|stop| *stop > self.at).min().unwrap_or(self.at);
         let part = (stop - self.at).min(buffer.len() as u64) as usize; // at most 64 KiB
         let buffer = &mut buffer[..part];
@@ -154,7 +154,7 @@ impl Comparison {
         if self.at >= self.evidence.chain_from && self.at < self.evidence.at {
             self.chain.feed(bytes);
         }
-        if self.at < self.evidence.at {
+        if self.at < self.evidence.proven() {
             let surplus = (self.tail.len() + bytes.len()).saturating_sub(TAIL_BYTES);
             self.tail.drain(..surplus.min(self.tail.len()));
             self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]);
@@ -176,8 +176,9 @@ impl Comparison {
         }
         let (ends, monotonous) = match &mut self.source {
             Source::Plain(file) => {
-                let mut tail = vec![0; self.evidence.at.min(TAIL_BYTES as u64) as usize]; // at most 4 KiB
-                let from = self.evidence.at - tail.len() as u64;
+                let proven = self.evidence.proven();
+                let mut tail = vec![0; proven.min(TAIL_BYTES as u64) as usize]; // at most 4 KiB
+                let from = proven - tail.len() as u64;
                 file.read_exact_at(&mut tail, from)?;
                 (file.metadata()?.len() == self.offset, is_monotonous(&tail))
             }

@@ -42,17 +42,31 @@ pub enum Verdict {
 }
 
 impl Evidence {
+    /// So many of the first bytes are known: those that were read, or of a file of which nothing was read those that were
+    /// seen.
+    pub(crate) fn proven(&self) -> u64 {
+        self.at.max(u64::from(self.prefix_len))
+    }
+
+    /// Before anything was read: the file begins with these bytes. More of them prove more.
+    pub(crate) fn note_beginning(&mut self, bytes: &[u8]) {
+        let bytes = &bytes[..bytes.len().min(FINGERPRINT_BYTES)];
+        if self.at == 0 && bytes.len() > self.prefix_len as usize {
+            (self.prefix_len, self.prefix_hash) = (bytes.len() as u32, xxh3_128(bytes)); // at most 1024
+        }
+    }
+
     /// Compares prefix and window: two short reads. Without any byte seen, every file fits. Of a compressed file only the
     /// prefix: its window is far from cheap.
     pub fn check(&self, file: &File) -> io::Result<Verdict> {
         if self.packed_bytes.is_some() {
             return crate::unpack::check(file, self, false);
         }
-        if self.at == 0 {
+        if self.proven() == 0 {
             return Ok(Verdict::Same);
         }
         let size = file.metadata()?.len();
-        if size < self.at {
+        if size < self.proven() {
             return Ok(Verdict::Shorter { size });
         }
         let (prefix_len, window_len) = (self.prefix_len as usize, self.window_len as usize);
@@ -66,7 +80,7 @@ impl Evidence {
             if !read_full(file, &mut buffer[..len], at)? {
                 return Ok(Verdict::Shorter { size: file.metadata()?.len() });
             }
-            if xxh3_128(&buffer[..len]) != hash {
+            if len > 0 && xxh3_128(&buffer[..len]) != hash {
                 return Ok(Verdict::Different);
             }
         }
@@ -165,6 +179,9 @@ impl Running {
         if !running.feed_file(file, from)? || !running.look_back(file)? {
             return Err(ReadError::TooShort { size: file.metadata()?.len(), wanted: from });
         }
+        if running.at == 0 {
+            (running.prefix_len, running.prefix_hash) = (evidence.prefix_len, evidence.prefix_hash);
+        }
         Ok(running)
     }
 
@@ -187,10 +204,20 @@ impl Running {
         &self.window
     }
 
+    /// As [`Evidence::note_beginning`].
+    pub(crate) fn note_beginning(&mut self, bytes: &[u8]) {
+        if self.at == 0 {
+            let mut evidence = self.evidence();
+            evidence.note_beginning(bytes);
+            (self.prefix_len, self.prefix_hash) = (evidence.prefix_len, evidence.prefix_hash);
+        }
+    }
+
     /// Evidence at `at`.
     pub(crate) fn evidence(&self) -> Evidence {
         if self.at == 0 {
-            return Evidence::default();
+            let prefix_hash = if self.prefix_len > 0 { self.prefix_hash } else { 0 };
+            return Evidence { prefix_len: self.prefix_len, prefix_hash, ..Evidence::default() };
         }
         Evidence {
             at: self.at,

@@ -30,7 +30,8 @@ pub struct FileKey {
 pub struct Evidence {
     /// The offset up to which the bytes were seen.
     pub at: u64,
-    /// Length of the prefix fingerprint in bytes: min(`at`, 1024). It grows with the file.
+    /// Length of the prefix fingerprint in bytes: min(`at`, 1024). It grows with the file. With `at` 0: of so many bytes
+    /// that were seen and not read.
     pub prefix_len: u32,
     /// xxh3-128 of the first `prefix_len` bytes.
     #[serde(with = "hex128")]

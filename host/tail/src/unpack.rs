@@ -287,11 +287,12 @@ pub(crate) fn check(file: &File, evidence: &Evidence, all: bool) -> io::Result<V
     if size < evidence.packed_bytes.unwrap_or(0) {
         return Ok(Verdict::Shorter { size });
     }
-    if evidence.at == 0 {
+    if evidence.proven() == 0 {
         return Ok(Verdict::Same);
     }
     let Some(packing) = Packing::of(file)? else { return Ok(Verdict::Different) };
-    let upto = if all { evidence.at } else { u64::from(evidence.prefix_len).min(evidence.at) };
+    let all = all && evidence.at > 0;
+    let upto = if all { evidence.at } else { u64::from(evidence.prefix_len).min(evidence.proven()) };
     let mut unpacker = Unpacker::new(file.try_clone()?, packing);
     let mut running = Running::begin(0);
     while running.at() < upto {

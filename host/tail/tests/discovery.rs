@@ -159,7 +159,7 @@ fn a_truncated_file_goes_on_in_its_copy_although_its_shard_calls_it_finished() {
     w.append("app.log", "unread");
     fs::copy(w.path("app.log"), w.path("app.log.1")).unwrap();
     fs::write(w.path("app.log"), "new\n").unwrap();
-    w.discovery.report(StreamReport::Truncated { known });
+    w.discovery.report(StreamReport::Truncated { known, file: None });
     w.expect(&["A opened again app.log.1 from 4", "A leaves", "B opened app.log after A"]);
 }
 

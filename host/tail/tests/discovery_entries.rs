@@ -185,7 +185,7 @@ fn a_truncated_stream_of_an_entry_that_went_is_not_taken_up_again() {
     let spec = w.specs[0].clone();
     w.set_specs(vec![]);
     fs::write(w.path("a.log"), "").unwrap();
-    w.discovery.report(StreamReport::Truncated { known });
+    w.discovery.report(StreamReport::Truncated { known, file: None });
     w.set_specs(vec![spec]);
     w.expect(&["A dropped", "B opened a.log", "e seen"]);
 }

@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 
 use common::world::World;
-use tailmill_tail::StartAt;
+use tailmill_tail::{FileEvent, StartAt};
 
 #[test]
 fn hints_tell_of_everything_without_a_scan() {
@@ -103,4 +103,47 @@ fn a_large_directory_is_looked_at_in_portions_and_hints_do_not_wait_for_its_end(
     assert!(w.discovery.is_scanning(), "twenty thousand names in one portion");
     w.append("small/a.log", "two\n");
     w.wait_for("A grew");
+}
+
+/// Names in one directory.
+const NAMES: usize = 100_000;
+
+#[test]
+fn while_a_hundred_thousand_files_are_discovered_another_one_is_heard_of_all_the_time() {
+    let mut w = World::with(&["small/*.log", "large/*"], &[], StartAt::Beginning, true);
+    fs::create_dir(w.path("small")).unwrap();
+    // In memory, where that can be had: to make the files would take longer than to find them.
+    let large = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    w.link(large.path().to_str().unwrap(), "large");
+    w.append("small/a.log", "");
+    w.wait_for("A opened small/a.log");
+    for i in 0..NAMES {
+        fs::File::create(large.path().join(i.to_string())).unwrap();
+    }
+    w.discovery.scan_soon();
+    let far = std::time::Instant::now() + std::time::Duration::from_secs(3600);
+    let key = w.key('A');
+    // Nothing depends on how long anything takes: it is written, and what comes before it was heard of is counted.
+    let (mut opened, mut heard_while_scanning, mut heard_while_opening) = (0, 0, 0);
+    while opened < NAMES {
+        w.append("small/a.log", "one more\n");
+        let before = opened;
+        loop {
+            let events = w.discovery.wait(far);
+            opened += events.iter().filter(|event| matches!(event, FileEvent::Opened(_))).count();
+            if events.iter().any(|event| matches!(event, FileEvent::Grew(of) if *of == key)) {
+                heard_while_scanning += usize::from(w.discovery.is_scanning());
+                heard_while_opening += usize::from(opened > 0 && opened < NAMES);
+                break;
+            }
+            assert!(
+                opened - before <= 4 * 256,
+                "{} files were opened, and nothing was heard of another",
+                opened - before
+            );
+        }
+    }
+    assert_eq!(opened, NAMES, "each once");
+    assert!(heard_while_scanning > 5, "{heard_while_scanning} times between the portions of the look");
+    assert!(heard_while_opening > NAMES / 1024, "{heard_while_opening} times between the files");
 }

@@ -72,8 +72,8 @@ fn a_file_that_was_truncated_is_another_generation_also_when_it_has_grown_past_t
 }
 
 #[test]
-fn nothing_was_handed_out_so_nothing_is_lost_when_a_partial_line_is_truncated() {
-    assert!(!check_replaced(b"no newline yet", b"new\n", false));
+fn a_partial_line_that_was_seen_and_is_another_one_now_makes_a_new_file() {
+    assert!(check_replaced(b"no newline yet", b"new\n", false));
 }
 
 #[test]

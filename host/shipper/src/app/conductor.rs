@@ -204,11 +204,11 @@ impl Conductor {
     /// What a shard reports.
     fn hear(&mut self, report: ShardReport) {
         match report {
-            ShardReport::Truncated { known, record } => {
+            ShardReport::Truncated { known, record, file } => {
                 tracing::info!(entry = %known.key.entry, file = %known.path.display(), "truncated: what lies in the file now is read from its beginning");
                 self.live.remove(&known.key);
                 self.records.insert(known.key.clone(), *record);
-                self.discovery.report(StreamReport::Truncated { known });
+                self.discovery.report(StreamReport::Truncated { known, file });
             }
             ShardReport::Finished { known, record } => {
                 self.live.remove(&known.key);

@@ -351,6 +351,7 @@ fn known_file(record: &StreamRecord) -> KnownFile {
         offset: record.resume.offset(),
         path: record.path.clone(),
         home: record.home.clone(),
+        target: record.target.clone(),
         finished: record.finished,
         size_seen: record.size_seen,
         updated_ms: record.updated_ms,

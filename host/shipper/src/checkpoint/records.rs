@@ -27,6 +27,9 @@ pub struct StreamRecord {
     /// Where the file was first seen: decides shard and partition, survives rotation.
     #[serde(with = "path_text")]
     pub home: PathBuf,
+    /// Its real path, where `path` led to it through links.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_path_text")]
+    pub target: Option<PathBuf>,
     /// Where the file lies on the disk.
     pub place: FileKey,
     /// What the file looked like. Invariant: `evidence.at <= resume.offset()`.
@@ -178,6 +181,23 @@ mod path_text {
     }
 }
 
+/// The same of a path that may be missing.
+mod optional_path_text {
+    use super::{Deserialize, Deserializer, PathBuf, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Text(#[serde(with = "super::path_text")] PathBuf);
+
+    #[allow(clippy::ref_option, reason = "serde asks for it")]
+    pub(super) fn serialize<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+        path.clone().map(Text).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+        Ok(Option::<Text>::deserialize(deserializer)?.map(|text| text.0))
+    }
+}
+
 #[cfg(test)]
 pub(super) fn sample(entry: &str, file: u128, offset: FileOffset) -> StreamRecord {
     StreamRecord {
@@ -185,6 +205,7 @@ pub(super) fn sample(entry: &str, file: u128, offset: FileOffset) -> StreamRecor
         file: FileId(file),
         path: PathBuf::from(OsString::from_vec(b"/var/log/\xffapp.log".to_vec())),
         home: PathBuf::from("/var/log/app.log"),
+        target: Some(PathBuf::from(OsString::from_vec(b"/srv/\xfe/app.log".to_vec()))),
         place: FileKey { device: 1, inode: 2, born_ns: Some(3) },
         evidence: Evidence { at: offset, rest_hash: u128::MAX - 5, ..Evidence::default() },
         resume: ResumePoint::Position { offset },

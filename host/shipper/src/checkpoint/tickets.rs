@@ -139,8 +139,11 @@ impl Progress {
 
     /// Remembers what the file looked like at a batch boundary. One that is not newer than the last is known already.
     pub fn note_boundary(&mut self, evidence: Evidence) {
-        if self.history.back().is_some_and(|last| last.at >= evidence.at) {
-            return;
+        match self.history.back_mut() {
+            // Nothing was read, and more of the beginning was seen.
+            Some(last) if last.at == 0 && evidence.at == 0 && last.prefix_len < evidence.prefix_len => *last = evidence,
+            Some(last) if last.at >= evidence.at => return,
+            _ => {}
         }
         self.history.push_back(evidence);
         if self.history.len() > HISTORY_MAX {

@@ -18,6 +18,7 @@ fn scene(bytes: &[u8], mark: u64) -> Scene {
         file: FileId(0xabc << 100),
         path: path.clone(),
         home: path,
+        target: None,
         place: FileKey { device: 1, inode: 2, born_ns: None },
         evidence: Evidence::default(),
         resume: ResumePoint::Position { offset: mark },

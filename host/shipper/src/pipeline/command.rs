@@ -3,6 +3,7 @@
 use crate::checkpoint::StreamRecord;
 use crate::filter::ArmedChain;
 use crate::model::EntryName;
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Instant;
 use tailmill_tail::{KnownFile, OpenedFile, StreamKey};
@@ -34,7 +35,7 @@ pub enum ShardCommand {
         /// Whose.
         key: StreamKey,
         /// Open for reading.
-        file: std::fs::File,
+        file: File,
     },
     /// Deleted files that are still unread take too much of the disk: let go of this one, now.
     GiveUp(StreamKey),
@@ -79,6 +80,8 @@ pub enum ShardReport {
     Truncated {
         /// What was read of the generation that ended.
         known: KnownFile,
+        /// Still open: what was written to it since may have no name any more.
+        file: Option<Arc<File>>,
         /// Its last record.
         record: Box<StreamRecord>,
     },

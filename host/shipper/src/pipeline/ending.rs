@@ -78,7 +78,7 @@ impl Stream {
                 let record = Box::new(self.record(finished, services.now_ms()));
                 let known = known_file(&self.key, &record);
                 Some(match self.life {
-                    Life::Truncated => ShardReport::Truncated { known, record },
+                    Life::Truncated => ShardReport::Truncated { known, record, file: self.reader.file().map(Arc::new) },
                     _ => ShardReport::Finished { known, record },
                 })
             }

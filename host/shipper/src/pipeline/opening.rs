@@ -22,6 +22,7 @@ struct Beginning {
     place: FileKey,
     path: Arc<Path>,
     home: Arc<Path>,
+    target: Option<Arc<Path>>,
     predecessor: Option<StreamKey>,
     armed: Arc<ArmedChain>,
     batch_lines_max: usize,
@@ -32,11 +33,12 @@ impl Shard {
     pub(super) fn open(&mut self, opening: Opening) {
         let Opening { opened, record, armed } = opening;
         let now_ms = self.services.now_ms();
-        let record = record.unwrap_or_else(|| StreamRecord {
+        let mut record = record.unwrap_or_else(|| StreamRecord {
             entry: opened.key.entry.to_string(),
             file: opened.key.file,
             path: opened.path.to_path_buf(),
             home: opened.home.to_path_buf(),
+            target: None,
             place: opened.place,
             evidence: Evidence { packed_bytes: opened.packing.map(|_| 0), ..Evidence::default() },
             resume: ResumePoint::Position { offset: opened.start },
@@ -57,18 +59,25 @@ impl Shard {
                 let (known, record) = (known_file(&opened.key, &record), Box::new(record));
                 (self.links.report)(match error {
                     // Another file took its place since discovery looked.
-                    ReadError::OtherContent | ReadError::TooShort { .. } => ShardReport::Truncated { known, record },
+                    ReadError::OtherContent | ReadError::TooShort { .. } => {
+                        ShardReport::Truncated { known, record, file: None }
+                    }
                     _ => ShardReport::Closed { known, record },
                 });
                 return;
             }
         };
+        if record.evidence.at == 0 {
+            record.evidence = reader.evidence(); // what was seen of it
+        }
+        record.target = opened.target.as_deref().map(Path::to_path_buf);
         let beginning = Beginning {
             key: opened.key,
             place: opened.place,
             // What the store says: discovery has it from there.
             home: if *opened.home == *record.home { opened.home } else { Arc::from(record.home.as_path()) },
             path: opened.path,
+            target: opened.target,
             predecessor: opened.predecessor,
             armed,
             batch_lines_max: self.services.settings.batch_lines,
@@ -105,6 +114,7 @@ fn new_stream(ix: StreamIx, beginning: Beginning, record: StreamRecord, reader: 
         place: beginning.place,
         path: beginning.path,
         home: beginning.home,
+        target: beginning.target,
         reader,
         life: Life::Reading,
         rest: VecDeque::new(),
@@ -152,6 +162,7 @@ pub(super) fn sample(ix: StreamIx, file: u128, path: &Path, reader: Reader) -> S
         file: tailmill_tail::FileId(file),
         path: path.to_path_buf(),
         home: path.to_path_buf(),
+        target: None,
         place,
         evidence: reader.evidence(),
         resume: ResumePoint::Position { offset: reader.position() },
@@ -163,6 +174,6 @@ pub(super) fn sample(ix: StreamIx, file: u128, path: &Path, reader: Reader) -> S
         step_over: Vec::new(),
     };
     let (key, home) = (record.key(), path.clone());
-    let beginning = Beginning { key, place, path, home, predecessor: None, armed, batch_lines_max: 4096 };
+    let beginning = Beginning { key, place, path, home, target: None, predecessor: None, armed, batch_lines_max: 4096 };
     new_stream(ix, beginning, record, reader)
 }

@@ -26,6 +26,7 @@ pub(super) struct Parked {
     place: FileKey,
     path: Arc<Path>,
     home: Arc<Path>,
+    target: Option<Arc<Path>>,
     reader: ParkedReader,
     /// Numbers of the next lines of the chain's stages.
     numbers: Box<[u64]>,
@@ -68,6 +69,7 @@ impl Parked {
             place: stream.place,
             path: stream.path.clone(),
             home: stream.home.clone(),
+            target: stream.target.clone(),
             reader,
             numbers: stream.chain.numbers_at_rest(snapshot)?,
             snapshot: snapshot.into(),
@@ -110,6 +112,7 @@ impl Parked {
             place: self.place,
             path: self.path,
             home: self.home,
+            target: self.target,
             reader,
             life: Life::Reading,
             rest: VecDeque::new(),

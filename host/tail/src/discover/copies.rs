@@ -203,7 +203,9 @@ impl Entry {
         opener: &Opener<'_>,
     ) -> io::Result<Option<Candidate>> {
         let never = opener.copy_hold.is_zero() || candidate.from_first_listing;
-        if never || candidate.compared_with_streams {
+        // An empty generation that nobody saw is no copy of anything, and after a crash nothing would lead to it.
+        let empty = candidate.seat.is_some() && shown.size == 0;
+        if never || empty || candidate.compared_with_streams {
             return Ok(Some(candidate));
         }
         let mut of = self.suspects(&candidate.path, file, shown, opener.allow)?;

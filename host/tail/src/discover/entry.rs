@@ -117,17 +117,14 @@ impl Entry {
 
     /// Whether a look at `path` can tell anything.
     pub(super) fn cares_for(&self, path: &Path) -> bool {
-        self.is_at(path) || (self.wanted && (self.spec.patterns.matches(path) || self.late.contains(path)))
+        self.lying_at(path).next().is_some()
+            || (self.wanted && (self.spec.patterns.matches(path) || self.late.contains(path)))
     }
 
     /// Streams that lie at this path, as far as anybody knows.
     fn lying_at(&self, path: &Path) -> impl Iterator<Item = FileId> {
         let lies = move |id: &FileId| self.streams.get(id).is_some_and(|stream| &*stream.path == path);
         self.paths.at(path).iter().copied().filter(lies)
-    }
-
-    fn is_at(&self, path: &Path) -> bool {
-        self.lying_at(path).next().is_some()
     }
 
     pub(super) fn insert(&mut self, id: FileId, stream: Stream) {
@@ -218,7 +215,7 @@ impl Entry {
         // What follows for files that are read must not come from a look of long ago.
         for (path, shown) in &mut looks {
             let read = matches!(shown, Look::File(shown) if self.has_place(&shown.place));
-            if read || self.is_at(path) {
+            if read || self.lying_at(path).next().is_some() {
                 *shown = look(path);
             }
         }
@@ -237,9 +234,11 @@ impl Entry {
             if late {
                 self.hinted_late(path);
             }
-            !late || self.is_at(path)
+            !late || self.lying_at(path).next().is_some()
         });
-        self.take_in_news(&looks, false, events);
+        if !looks.is_empty() {
+            self.take_in_news(&looks, false, events);
+        }
     }
 
     /// What most looks at many files come to, made cheap: a stream's file in its place, grown or not, or a finished
@@ -377,7 +376,7 @@ impl Entry {
         events: &mut Vec<FileEvent>,
     ) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let departure = Departure::new(stream.seat.clone(), stream.place.born_ns, stream.seen_ns);
+        let departure = Departure::of_stream(stream);
         let was_in_place = stream.state == State::InPlace;
         if stream.closed.is_some() {
             self.to_reopen.insert(id); // whatever happened to it: its shard has to see how it ends

@@ -200,7 +200,7 @@ impl Discovery {
                 self.pinned.remove(&known.key);
                 return self.give_up(known, lost_bytes);
             }
-            StreamReport::Truncated { ref known }
+            StreamReport::Truncated { ref known, .. }
             | StreamReport::Finished { ref known }
             | StreamReport::Closed { ref known } => known.clone(),
         };
@@ -212,7 +212,8 @@ impl Discovery {
         };
         match report {
             // Its shard has finished with it, but not with what a copy of it may hold.
-            StreamReport::Truncated { .. } if entry.wanted => {
+            StreamReport::Truncated { file, .. } if entry.wanted => {
+                entry.read_deleted(&known, file);
                 entry.search_copy(KnownFile { finished: false, ..known });
             }
             // Its generation is over and nobody will look for the rest: nothing at its place may be taken for it.
@@ -237,16 +238,15 @@ impl Discovery {
     /// Blocks at most until `deadline`, the next scan, a hint or a wake; then returns what happened.
     pub fn wait(&mut self, deadline: Instant) -> Vec<FileEvent> {
         loop {
-            let events = self.due();
+            let mut events = self.due();
+            // Hints do not wait for the end of a scan, a comparison, or thousands of files to be opened.
+            if self.is_busy() && self.block(Instant::now(), true) {
+                events.extend(self.take_hints());
+            }
             if !events.is_empty() || self.waker.take() || Instant::now() >= deadline {
                 return events;
             }
             if self.is_busy() {
-                // Hints do not wait for the end of a scan or a comparison.
-                let hinted = if self.block(Instant::now(), true) { self.take_hints() } else { Vec::new() };
-                if !hinted.is_empty() {
-                    return hinted;
-                }
                 continue;
             }
             let until = deadline.min(self.next_scan).min(self.release_at.unwrap_or(deadline));

@@ -133,7 +133,9 @@ impl Hunt {
         self.stale = false;
         let replaced = self.replaced;
         let names = names_of(known);
-        let dirs: BTreeSet<&Path> = names.iter().filter_map(|path| path.parent()).collect();
+        // Also where a link of that name led to before: there it may be renamed, but nothing is meant by that.
+        let all_names: Vec<PathBuf> = names.iter().chain(&known.target).cloned().collect();
+        let dirs: BTreeSet<&Path> = all_names.iter().filter_map(|path| path.parent()).collect();
         let mut files: Vec<(PathBuf, Shown)> = dirs.iter().flat_map(|dir| files_in(dir)).collect();
         files.sort_by(|(a, one), (b, other)| (other.modified_ns, a).cmp(&(one.modified_ns, b)));
         let mut spots = Vec::new();
@@ -153,9 +155,9 @@ impl Hunt {
             };
             let claimed = shown.place == known.place || (rules.claimed)(&path, &shown);
             let too_small = !known.fits(shown.size) && !Packing::is_named(&path);
-            let enough = proof == Proof::Glance || known.evidence.at >= PROOF_BYTES_MIN;
+            let enough = proof == Proof::Glance || known.evidence.proven() >= PROOF_BYTES_MIN;
             self.displaced |= same && too_small && proof == Proof::Glance;
-            let named = named_after(&path, &names);
+            let named = named_after(&path, &all_names);
             let told = same && enough || !same && !claimed && is_enough(known, named, proof, &self.beginning);
             if told && !too_small {
                 spots.push(Spot { path, shown, proof, named });
@@ -231,7 +233,7 @@ impl Hunt {
                     Proof::Certain if monotonous => self.comes_again = true,
                     Proof::ReadAnyway => self.comes_again = true,
                     proof => {
-                        let doubtful = monotonous || known.evidence.at < PROOF_BYTES_MIN;
+                        let doubtful = monotonous || known.evidence.proven() < PROOF_BYTES_MIN;
                         let doubtful = doubtful && proof == Proof::Likely && !self.newest_first;
                         let found = Hunted::Found { path: spot.path, shown: spot.shown, packing, ends, doubtful };
                         if !ends {
@@ -283,10 +285,11 @@ fn named_after(path: &Path, names: &[PathBuf]) -> bool {
 /// it (`app.log.1` after `app.log`), when nobody would read it otherwise: nothing else with the same beginning must be
 /// shipped.
 fn is_enough(known: &KnownFile, named_after: bool, proof: Proof, beginning: &[u8]) -> bool {
-    let some = known.evidence.at > 0 || !beginning.is_empty();
+    let enough = known.evidence.proven() >= PROOF_BYTES_MIN;
+    let some = known.evidence.proven() > 0 || !beginning.is_empty();
     match proof {
-        Proof::Glance | Proof::Certain => known.evidence.at >= PROOF_BYTES_MIN,
-        Proof::Likely => known.evidence.at >= PROOF_BYTES_MIN || (named_after && some),
+        Proof::Glance | Proof::Certain => enough,
+        Proof::Likely => enough || (named_after && some),
         Proof::ReadAnyway => named_after && some,
     }
 }

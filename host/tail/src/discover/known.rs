@@ -102,7 +102,7 @@ impl KnownFiles {
             let sure = known.place == shown.place && known.place.born_ns.is_some();
             let agrees = || {
                 let file = allow.open(path).ok()?;
-                Some(known.evidence.at > 0 && known.evidence.check(&file).ok()? == Verdict::Same)
+                Some(known.evidence.proven() > 0 && known.evidence.check(&file).ok()? == Verdict::Same)
             };
             known.key.file != but
                 && may_lie_at(known, &shown.place)
@@ -221,7 +221,7 @@ impl KnownFiles {
             if known.updated_ms >= before_ms || busy(known.key.file) {
                 continue;
             }
-            let dirs = [&known.path, &known.home].into_iter().filter_map(|path| path.parent());
+            let dirs = names_of(known).filter_map(|path| path.parent());
             let here = dirs.into_iter().any(|dir| {
                 let inodes = inodes.entry(dir).or_insert_with(|| inodes_in(dir));
                 inodes.as_ref().is_none_or(|inodes| inodes.contains(&known.place.inode))
@@ -249,7 +249,12 @@ fn inodes_in(dir: &Path) -> Option<HashSet<u64>> {
 }
 
 fn may_be_looked_at(known: &KnownFile) -> bool {
-    [&known.path, &known.home].into_iter().filter_map(|path| path.parent()).all(|dir| inodes_in(dir).is_some())
+    names_of(known).filter_map(|path| path.parent()).all(|dir| inodes_in(dir).is_some())
+}
+
+/// The paths where it was seen.
+fn names_of(known: &KnownFile) -> impl Iterator<Item = &Path> {
+    [Some(&known.path), Some(&known.home), known.target.as_ref()].into_iter().flatten().map(PathBuf::as_path)
 }
 
 /// Takes an id out of an index.
@@ -283,12 +288,16 @@ pub(super) fn named_after(path: &Path) -> Vec<PathBuf> {
 pub(super) fn is_still_there(known: &KnownFile) -> bool {
     let same = |place: &FileKey| *place == known.place || place.same_but_device(&known.place);
     matches!(look(&known.path), Look::File(shown) if same(&shown.place))
-        || known.path.parent().is_some_and(|dir| find_place(dir, &same, known.place.inode).is_some())
+        || [Some(&known.path), known.target.as_ref()]
+            .into_iter()
+            .flatten()
+            .filter_map(|path| path.parent())
+            .any(|dir| find_place(dir, &same, known.place.inode).is_some())
 }
 
 /// Whether `file` begins with everything that was read of `known`, and that is enough to be sure.
 fn is_proven_by_content(known: &KnownFile, file: &File) -> io::Result<bool> {
-    if known.evidence.at < PROOF_BYTES_MIN {
+    if known.evidence.proven() < PROOF_BYTES_MIN {
         return Ok(false);
     }
     // Only for a file at the same inode number whose birth nobody knows: that it is read in one go is rare.

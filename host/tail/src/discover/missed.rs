@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::KnownFile;
 use super::entry::{Entry, now_ns};
 use super::hunt::files_in;
-use super::stream::Candidate;
+use super::stream::{Candidate, Stream};
 use super::walk::{Shown, targets_of};
 use crate::compare::is_monotonous;
 use crate::evidence::read_full;
@@ -39,23 +39,31 @@ const TAIL_BYTES: u64 = 4096;
 pub(super) struct Departure {
     /// The place: a path.
     pub(super) seat: Arc<Path>,
+    /// What that led to.
+    pub(super) target: Option<Arc<Path>>,
     /// What was born before this was not in that place since: nanoseconds since the Unix epoch.
     pub(super) since_ns: i128,
 }
 
 impl Departure {
     /// `born_ns`: of the file that left; `seen_ns`: when it was last seen in its place.
-    pub(super) fn new(seat: Arc<Path>, born_ns: Option<i64>, seen_ns: i128) -> Departure {
+    pub(super) fn new(seat: Arc<Path>, target: Option<Arc<Path>>, born_ns: Option<i64>, seen_ns: i128) -> Departure {
         // Seen in the future: the clock was set back since, and tells nothing.
         let seen_ns = if seen_ns > now_ns() { i128::MIN } else { seen_ns.saturating_sub(SLACK_NS) };
-        Departure { seat, since_ns: seen_ns.max(born_ns.map_or(i128::MIN, i128::from)) }
+        Departure { seat, target, since_ns: seen_ns.max(born_ns.map_or(i128::MIN, i128::from)) }
+    }
+
+    /// Of a file that was read in its place.
+    pub(super) fn of_stream(stream: &Stream) -> Departure {
+        Departure::new(stream.seat.clone(), stream.target.clone(), stream.place.born_ns, stream.seen_ns)
     }
 
     /// Of a known file. None: it was not in its place when it was seen last.
     pub(super) fn of(known: &KnownFile, born_ns: Option<i64>) -> Option<Departure> {
         let in_place = !known.finished && known.path == known.home;
         let seen_ns = i128::from(known.updated_ms) * 1_000_000;
-        in_place.then(|| Departure::new(Arc::from(known.home.as_path()), born_ns, seen_ns))
+        let target = known.target.as_deref().map(Arc::from);
+        in_place.then(|| Departure::new(Arc::from(known.home.as_path()), target, born_ns, seen_ns))
     }
 }
 
@@ -68,7 +76,7 @@ impl Entry {
         for departure in std::mem::take(&mut self.departed) {
             let missed = self.in_place_since(&departure, &|_, _| true);
             // The one that left comes before them, the one that is in the place now behind.
-            let known = |c: &&Candidate| c.found.is_some() || self.known.claims(&c.shown.place);
+            let known = |c: &&Candidate| c.found.is_some() || c.seat.is_some() || self.known.claims(&c.shown.place);
             let behind = self.backlog.iter().take_while(known).count();
             missed.into_iter().rev().for_each(|candidate| self.backlog.insert(behind, candidate));
         }
@@ -83,7 +91,8 @@ impl Entry {
             return false;
         }
         let seat: Arc<Path> = Arc::from(known.home.as_path());
-        let departure = Departure::new(seat, None, i128::from(known.updated_ms) * 1_000_000);
+        let target = known.target.as_deref().map(Arc::from);
+        let departure = Departure::new(seat, target, None, i128::from(known.updated_ms) * 1_000_000);
         // One that holds nothing but what the file itself begins with has nothing to add.
         let adds = |path: &Path, copy: &Shown| copy.place != shown.place && !is_beginning_of(path, copy, file, shown);
         let copies = self.in_place_since(&departure, &adds);
@@ -97,7 +106,8 @@ impl Entry {
     fn in_place_since(&mut self, departure: &Departure, but: &dyn Fn(&Path, &Shown) -> bool) -> Vec<Candidate> {
         let mut missed: Vec<Candidate> = Vec::new();
         // Where the seat is a link, rotation happens beside what it leads to.
-        let seats = targets_of(&departure.seat).into_iter().chain([departure.seat.to_path_buf()]);
+        let target = departure.target.iter().map(|target| target.to_path_buf());
+        let seats = targets_of(&departure.seat).into_iter().chain([departure.seat.to_path_buf()]).chain(target);
         let beside = |seat: PathBuf| {
             let files = seat.parent().map(files_in).unwrap_or_default();
             files.into_iter().map(move |(path, shown)| (seat.clone(), path, shown))
@@ -107,7 +117,8 @@ impl Entry {
             let rotated = is_rotated(&path, &seat, meant) && born_ns(&shown) >= departure.since_ns;
             // What is finished is told by its content when it is opened: its inode may be another file's by now.
             let known = self.known.awaits(&shown.place) || self.known.has_nothing_new(&shown);
-            if !rotated || self.has_place(&shown.place) || known || !but(&path, &shown) {
+            let twice = missed.iter().any(|candidate| candidate.shown.place == shown.place);
+            if !rotated || twice || self.has_place(&shown.place) || known || !but(&path, &shown) {
                 continue;
             }
             let seat = Some(departure.seat.clone());

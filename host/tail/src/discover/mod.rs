@@ -25,6 +25,7 @@ mod pinned; // deleted files that are still unread
 mod problems; // paths that cannot be read
 mod scan; // all paths, in portions
 mod stream; // what is kept of a file that is read
+mod truncated; // files that were truncated, and what came after
 mod walk; // what paths show now
 
 use std::collections::BTreeSet;
@@ -94,6 +95,8 @@ pub struct KnownFile {
     pub path: PathBuf,
     /// Its path when it was first seen.
     pub home: PathBuf,
+    /// Its real path, where `path` led to it through links: beside this one it is rotated.
+    pub target: Option<PathBuf>,
     /// Read to its end, last line shipped.
     pub finished: bool,
     /// The largest size that was seen of it (0: unknown): what is behind `offset` up to here is lost if it is gone.
@@ -130,6 +133,8 @@ pub struct OpenedFile {
     /// Where it was when it was first seen: decides shard and partition, survives rotation. The same `Arc` as `path`
     /// where they are equal.
     pub home: Arc<Path>,
+    /// Its real path, where `path` leads to it through links.
+    pub target: Option<Arc<Path>>,
     /// Open for reading.
     pub file: File,
     /// Some: an archive of a file that was read before it was compressed, whatever the entry says of compressed files. The
@@ -291,6 +296,8 @@ pub enum StreamReport {
     Truncated {
         /// The generation that ended.
         known: KnownFile,
+        /// What it was read from, if that is still open: deleted by now, it is the only way to what was written since.
+        file: Option<Arc<File>>,
     },
     /// Drained to its end and finished: kept for recognition, opened again only if it grows.
     Finished {

@@ -14,7 +14,7 @@ use super::hints::Hints;
 use super::hunt::{Hunt, Hunted, Rules};
 use super::missed::Departure;
 use super::stream::{Candidate, State, Stream};
-use super::walk::{Look, Shown, find_place, is_link, look, targets_of};
+use super::walk::{Look, Shown, is_link, look, real_path};
 use super::{FileEvent, KnownFile, LossCause, OpenedFile};
 use crate::allow::{AllowPaths, OpenProblem};
 use crate::evidence::Verdict;
@@ -103,52 +103,11 @@ impl Entry {
         }
     }
 
-    /// A generation ended: its unread rest may be in a copy. What lies at its place is another file.
-    pub(super) fn search_copy(&mut self, known: KnownFile) {
-        let id = known.key.file;
-        let (beginning, size_max) = match self.streams.get_mut(&id) {
-            // Not seen to shrink: nobody knows how long it was when it was truncated.
-            Some(stream) if !stream.shrank => (std::mem::take(&mut stream.beginning).into_vec(), known.offset),
-            Some(stream) => (std::mem::take(&mut stream.beginning).into_vec(), stream.size_max),
-            None => (Vec::new(), known.offset),
-        };
-        self.beginnings.remove(id, &beginning);
-        // What lies in its place from now on is the next generation, also when it is renamed before anybody looks.
-        self.orphans.insert(known.place, Arc::from(known.home.as_path()));
-        self.keep(known);
-        self.search_for(id, true, beginning, Some(size_max));
-        if let Some(hunt) = self.hunts.back_mut() {
-            hunt.newest_first = true;
-        }
-    }
-
-    fn search_for(&mut self, id: FileId, replaced: bool, beginning: Vec<u8>, size_seen: Option<u64>) {
+    pub(super) fn search_for(&mut self, id: FileId, replaced: bool, beginning: Vec<u8>, size_seen: Option<u64>) {
         self.known.set_searched(id, true);
         let Some(known) = self.known.get(id) else { return };
         let size_seen = size_seen.unwrap_or(known.size_seen);
         self.hunts.push_back(Hunt::new(id, replaced, beginning, size_seen));
-    }
-
-    /// Reads what was written into files of ours after they were truncated, and that were renamed to where nobody looks.
-    pub(super) fn read_orphans(&mut self) {
-        for (place, seat) in std::mem::take(&mut self.orphans) {
-            if self.has_place(&place) {
-                continue;
-            }
-            if self.is_waiting(&place) {
-                self.orphans.insert(place, seat);
-                continue;
-            }
-            let mut dirs = targets_of(&seat).into_iter().chain([seat.to_path_buf()]);
-            let found = dirs.find_map(|name| find_place(name.parent()?, &|other| *other == place, place.inode));
-            let Some(path) = found else { continue }; // gone
-            match look(&path) {
-                Look::File(shown) if !self.spec.patterns.matches(&path) => {
-                    self.backlog.push_back(Candidate { seat: Some(seat), ..Candidate::new(path, shown) });
-                }
-                _ => drop(self.orphans.insert(place, seat)), // the next look will find it
-            }
-        }
     }
 
     /// All of them at once: what any of them is about waits.
@@ -391,7 +350,8 @@ impl Entry {
         let home = known.home.clone();
         if candidate.found.is_none() && !known.finished && known.path == home && candidate.path != home {
             let seen_ns = i128::from(known.updated_ms) * 1_000_000;
-            self.departed.push(Departure::new(Arc::from(home.as_path()), known.place.born_ns, seen_ns));
+            let target = known.target.as_deref().map(Arc::from);
+            self.departed.push(Departure::new(Arc::from(home.as_path()), target, known.place.born_ns, seen_ns));
         }
         let start = known.offset;
         self.open_as(id, candidate, shown, seat, (file, home, Some(known), start), opener);
@@ -444,6 +404,7 @@ impl Entry {
         let path = if leaving { Arc::from(candidate.path.as_path()) } else { seat.clone() };
         let home = if home_is_seat { seat.clone() } else { Arc::from(home) };
         let beginning = beginning_of(&file, candidate.packing).unwrap_or_default();
+        let target: Option<Arc<Path>> = real_path(&file).filter(|real| **real != *path).map(Arc::from);
         let stream = Stream {
             place: shown.place,
             path: path.clone(),
@@ -460,7 +421,7 @@ impl Entry {
             round: self.round,
             closed: None,
             link,
-            target: targets_of(&path).pop().map(Into::into),
+            target: target.clone(),
         };
         self.insert(id, stream);
         opener.events.push(FileEvent::Opened(Box::new(OpenedFile {
@@ -468,6 +429,7 @@ impl Entry {
             place: shown.place,
             path,
             home,
+            target,
             file,
             packing: candidate.packing,
             known,

@@ -38,8 +38,8 @@ pub(super) struct Stream {
     pub(super) closed: Option<u64>,
     /// Its path is a link: what it leads to is watched by itself.
     pub(super) link: bool,
-    /// What that led to when the file was opened: there it is rotated.
-    pub(super) target: Option<Box<Path>>,
+    /// Its real path when it was opened, where that is another one: there it is rotated.
+    pub(super) target: Option<Arc<Path>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -97,6 +97,13 @@ pub(super) fn targets_of(path: &Path) -> Vec<PathBuf> {
     targets
 }
 
+/// The path of an open file without links. None: it has none any more.
+pub(super) fn real_path(file: &fs::File) -> Option<PathBuf> {
+    use std::os::fd::AsRawFd;
+    let there = file.metadata().is_ok_and(|metadata| metadata.nlink() > 0);
+    fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok().filter(|_| there)
+}
+
 /// The file in `dir` that lies at `place`, whatever its name.
 pub(super) fn find_place(dir: &Path, same: &dyn Fn(&FileKey) -> bool, inode: u64) -> Option<PathBuf> {
     use std::os::unix::fs::DirEntryExt;

@@ -122,7 +122,11 @@ impl Reader {
         let window = running.window();
         let mut now = [0_u8; FINGERPRINT_BYTES];
         let now = &mut now[..window.len()];
-        if read_full(file, now, running.at() - window.len() as u64)? && now == window {
+        let as_before = match running.at() {
+            0 => running.evidence().check(file)? == Verdict::Same,
+            at => read_full(file, now, at - window.len() as u64)? && now == window,
+        };
+        if as_before {
             return Ok(None);
         }
         Ok(Some(file.metadata()?.len()))
@@ -190,6 +194,9 @@ impl Reader {
             _ => self.lines_in(found.shown(), 0, limits, behind),
         };
         if lines.is_empty() {
+            if let (0, Ground::Live(running)) = (self.position, &mut self.ground) {
+                running.note_beginning(&found.buffer);
+            }
             let partial_bytes = found.buffer.len() as u64;
             drop(pool.share(found.buffer)); // back to the pool
             return Read::AtEnd { partial_bytes };
@@ -359,6 +366,7 @@ impl Reader {
         let evidence = match &mut self.ground {
             Ground::Parked(evidence) => *evidence,
             Ground::Live(running) => {
+                running.note_beginning(passed);
                 let evidence = running.evidence();
                 running.feed(passed);
                 evidence

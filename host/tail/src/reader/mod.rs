@@ -25,6 +25,7 @@ mod source; // a file as it is, or the content of a compressed one
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,7 +35,7 @@ use self::pending::Pending;
 use self::source::Source;
 use crate::batch::{Batch, BufferPool, FileOffset};
 use crate::encoding::Decoder;
-use crate::evidence::Running;
+use crate::evidence::{FINGERPRINT_BYTES, Running};
 use crate::framing::Framing;
 use crate::identity::Evidence;
 use crate::split::Behind;
@@ -304,6 +305,14 @@ impl Reader {
         }
     }
 
+    /// The descriptor once more, where the file is read as it is. None: closed, or compressed.
+    pub fn file(&self) -> Option<File> {
+        match &self.source {
+            Some(Source::Plain(file)) => file.try_clone().ok(),
+            _ => None,
+        }
+    }
+
     /// Whether the file is open.
     pub fn is_open(&self) -> bool {
         self.source.is_some()
@@ -316,6 +325,12 @@ impl Reader {
         if let (Source::Plain(file), 0, 1..) = (&source, evidence.at, self.position) {
             // Nothing vouches for the bytes before the position: from now on they do themselves.
             self.ground = Ground::Live(Box::new(Running::resume(file, &evidence, self.position)?));
+        }
+        if let (Source::Plain(file), 0, Ground::Parked(evidence)) = (&source, self.position, &mut self.ground) {
+            // So that it is known again also when it is renamed, copied or compressed before a line of it was shipped.
+            let mut beginning = [0; FINGERPRINT_BYTES];
+            let seen = read_some(file, &mut beginning)?;
+            evidence.note_beginning(&beginning[..seen]);
         }
         self.source = Some(source);
         Ok(())
@@ -336,6 +351,20 @@ impl Reader {
         self.passing = None;
         self.waiting = None;
     }
+}
+
+/// The first bytes of a file, as many as there are.
+fn read_some(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut seen = 0;
+    while seen < buffer.len() {
+        match file.read_at(&mut buffer[seen..], seen as u64) {
+            Ok(0) => break,
+            Ok(bytes) => seen += bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(seen)
 }
 
 /// The number of the line at `from`, where evidence that goes with it tells, or of one before it.

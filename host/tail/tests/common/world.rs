@@ -202,8 +202,7 @@ impl World {
                 let sentence = format!("{} shrank", self.name(key.file));
                 let unread = |stream: &Stream| stream.reader.as_ref().is_some_and(|reader| reader.position() == 0);
                 if self.streams.get(&key).is_some_and(unread) {
-                    let known = self.end(&key, false);
-                    self.discovery.report(StreamReport::Truncated { known });
+                    self.truncated(&key);
                 }
                 sentence
             }
@@ -226,8 +225,7 @@ impl World {
                 let reader = self.streams.get_mut(&key).unwrap().reader.as_mut().unwrap();
                 let refused = reader.reopen(file).is_err();
                 if refused {
-                    let known = self.end(&key, false);
-                    self.discovery.report(StreamReport::Truncated { known });
+                    self.truncated(&key);
                 }
                 format!("{} reopened{}", self.name(key.file), if refused { " in vain" } else { "" })
             }
@@ -329,10 +327,15 @@ impl World {
         self.runs[run].extend(lines.iter().cloned());
         self.delivered.extend(lines.iter().cloned());
         if truncated {
-            let known = self.end(key, false);
-            self.discovery.report(StreamReport::Truncated { known });
+            self.truncated(key);
         }
         lines
+    }
+
+    fn truncated(&mut self, key: &StreamKey) {
+        let file = self.streams[key].reader.as_ref().and_then(Reader::file).map(Arc::new);
+        let known = self.end(key, false);
+        self.discovery.report(StreamReport::Truncated { known, file });
     }
 
     /// Ends a stream; what is known of it.
@@ -369,6 +372,7 @@ impl World {
             offset: reader.position(),
             path: stream.path.clone(),
             home: stream.opened.home.to_path_buf(),
+            target: stream.opened.target.as_deref().map(Path::to_path_buf),
             finished,
             size_seen: reader.size().unwrap_or(reader.position()), // closed: at its end
             updated_ms: now_ms(),

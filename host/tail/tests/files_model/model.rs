@@ -5,8 +5,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use tailmill_tail::FileKey;
 use tailmill_tail::evidence::Verdict;
+use tailmill_tail::{Evidence, FileKey};
 
 use crate::common::world::World;
 use crate::script::{Layout, Setting, Text};
@@ -289,7 +289,7 @@ impl Model {
         }
     }
 
-    /// How much was read of the log. None: nobody saw it.
+    /// How much was read of the log, or seen before anything was read. None: nobody saw it.
     pub fn known_bytes(&mut self) -> Option<u64> {
         self.known_bytes_of(&self.log(), false)
     }
@@ -302,6 +302,12 @@ impl Model {
         let place = FileKey::of(&file.metadata().unwrap());
         let known = self.world.known_mut().iter();
         let here = known.filter(|known| known.place == place && (finished_too || !known.finished));
-        here.filter(|known| known.evidence.check(&file).unwrap() == Verdict::Same).map(|known| known.evidence.at).max()
+        here.filter(|known| known.evidence.check(&file).unwrap() == Verdict::Same)
+            .map(|known| proven(&known.evidence))
+            .max()
     }
+}
+
+fn proven(evidence: &Evidence) -> u64 {
+    evidence.at.max(u64::from(evidence.prefix_len))
 }

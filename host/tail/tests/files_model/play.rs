@@ -126,11 +126,7 @@ impl Model {
             return;
         }
         self.next_generation();
-        // A stopped agent finds the old one only in the directory of the new one.
-        let dir = match self.running {
-            true => format!("t{}", self.count),
-            false => self.target.split('/').next().unwrap().to_owned(),
-        };
+        let dir = format!("t{}", self.count);
         fs::create_dir_all(self.world.path(&dir)).unwrap();
         self.target = format!("{dir}/{}.log", self.count);
         self.create();
@@ -250,7 +246,7 @@ impl Model {
         if !self.running {
             return;
         }
-        match read || self.rewritten.is_some() {
+        match read {
             true => self.look(),
             false => (0..2).for_each(|_| drop(self.world.scan())),
         }
@@ -309,6 +305,9 @@ impl Model {
             .any(|entry| entry.unwrap().path().extension().is_some_and(|ext| ext == "gz" || ext == "zst"));
         if packed_before && !self.running && !self.head().is_empty() {
             return; // two archives that begin alike, and nothing else to tell them by (known-issues.md)
+        }
+        if !self.running && !self.head().is_empty() && known.is_some_and(|known| known <= self.head().len() as u64) {
+            return; // only the head is known, which all have (known-issues.md)
         }
         if regrown && !self.running {
             return; // finished, and written again: nobody looks for that (known-issues.md)
