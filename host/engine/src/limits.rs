@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The limits of one filter instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Time on the CPU that one call may take. On a busy machine wall time may reach four times as much.
+    /// Time on the CPU that one call may take. On a busy machine wall time may reach twenty times as much.
     pub call_time: Duration,
     /// Linear memory of all memories of an instance together, in bytes.
     pub memory_bytes: usize,

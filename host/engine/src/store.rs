@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
 
-/// On a busy machine a call may take so much longer on the clock than on the CPU.
-const WALL_FACTOR: u32 = 4;
+/// On a busy machine a call may take so much longer on the clock than on the CPU. Generous: a guest has no call that waits, so
+/// this is reached only where its thread is given less than a twentieth of a core.
+const WALL_FACTOR: u32 = 20;
 /// Core instances of one component. Python has some 20.
 const INSTANCES_MAX: usize = 200;
 const MEMORIES_MAX: usize = 16;
@@ -209,5 +210,33 @@ impl ResourceLimiter for Usage {
 
     fn tables(&self) -> usize {
         TABLES_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a call with a limit of a minute that began so long ago, and has used no CPU to speak of, is stopped.
+    fn is_stopped(seconds_ago: u64) -> bool {
+        let mut clock = CallClock::new();
+        clock.begin(Duration::from_secs(60));
+        clock.begun =
+            clock.begun.checked_sub(Duration::from_secs(seconds_ago)).expect("the machine runs for that long");
+        matches!(clock.at_epoch(), UpdateDeadline::Interrupt)
+    }
+
+    #[test]
+    fn a_call_that_is_given_no_cpu_may_take_twenty_times_its_limit_on_the_clock() {
+        assert_eq!([0, 19 * 60, 20 * 60].map(is_stopped), [false, false, true]);
+    }
+
+    #[test]
+    fn a_call_that_has_used_its_cpu_time_is_stopped_whatever_the_clock_says() {
+        let mut clock = CallClock::new();
+        clock.begin(Duration::from_secs(60));
+        assert!(matches!(clock.at_epoch(), UpdateDeadline::Continue(1)));
+        clock.limit = Duration::ZERO;
+        assert!(matches!(clock.at_epoch(), UpdateDeadline::Interrupt) && clock.is_over);
     }
 }

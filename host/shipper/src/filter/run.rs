@@ -12,6 +12,7 @@ use super::shared::SharedInstances;
 use super::stage::{Ran, Unwell};
 use crate::model::{OnError, RecordSet};
 use crate::observe::EntryLedger;
+use std::time::Instant;
 use tailmill_engine::{Fault, FaultKind, Outcome};
 
 impl Chain {
@@ -147,7 +148,11 @@ impl Chain {
         let ran = if is_flush {
             own.flush(armed, &self.origin, &mut meter)
         } else {
-            own.tick(armed, &self.origin, &mut meter)
+            let ran = own.tick(armed, &self.origin, &mut meter);
+            if let Ok(Ran::Went(_) | Ran::Failed(_)) = &ran {
+                own.ticked(matches!(ran, Ok(Ran::Went(_))), Instant::now());
+            }
+            ran
         };
         match ran {
             Ok(Ran::Went(out)) => {

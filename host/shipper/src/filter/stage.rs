@@ -27,6 +27,11 @@ const SAVE_AFTER_CALLS: usize = 16;
 /// … or so many bytes of lines, so that a fault costs little to come back from.
 const SAVE_AFTER_BYTES: u64 = 4 << 20;
 
+/// After a tick that failed the next one comes so much later, and twice that after each further one …
+const TICK_AGAIN: Duration = Duration::from_secs(1);
+/// … up to so many times: some four minutes.
+const FAULTS_COUNTED: u32 = 8;
+
 /// See the module.
 pub(super) struct Stage {
     pub life: Life,
@@ -44,6 +49,10 @@ pub(super) struct Stage {
     pub saves: bool,
     pub every: Option<Duration>,
     pub next_tick: Option<Instant>,
+    /// Ticks that failed in a row: each makes the next one wait twice as long.
+    pub tick_faults: u32,
+    /// Saves that failed in a row: each makes the next one wait for twice as many calls.
+    pub save_faults: u32,
     /// Since when it goes on from a restored state.
     pub restored_at: Option<Instant>,
     /// How the instance has lived.
@@ -104,6 +113,8 @@ impl Stage {
             saves: armed.has_state,
             every: None,
             next_tick: None,
+            tick_faults: 0,
+            save_faults: 0,
             restored_at: None,
             growth: Growth::default(),
             held_bytes_max: armed.plan.held.bytes,
@@ -157,8 +168,9 @@ impl Stage {
 
     /// Whether so much happened since the last save that another one is due.
     pub(super) fn wants_save(&self, armed: &ArmedStage) -> bool {
-        let due =
-            self.saves && (self.backlog.since_save() >= SAVE_AFTER_CALLS || self.unsaved_bytes >= SAVE_AFTER_BYTES);
+        let patience = self.save_faults.min(FAULTS_COUNTED);
+        let calls = self.backlog.since_save() >= SAVE_AFTER_CALLS << patience;
+        let due = self.saves && (calls || self.unsaved_bytes >= SAVE_AFTER_BYTES << patience);
         due || self.has_grown(armed)
     }
 
@@ -202,6 +214,7 @@ impl Stage {
         self.unsaved_bytes = 0;
         match meter.call(&mut **guest, |guest| guest.save()) {
             Ok(Some(state)) => {
+                self.save_faults = 0;
                 self.saved = Some(Saved { state, next_seq: self.next_seq, held: self.held });
                 self.backlog.saved();
                 self.trim();
@@ -213,10 +226,22 @@ impl Stage {
                 None
             }
             Err(fault) => {
+                self.save_faults += 1;
                 self.life = Life::Down;
                 Some(fault)
             }
         }
+    }
+
+    /// A tick failed, or went well.
+    pub(super) fn ticked(&mut self, well: bool, now: Instant) {
+        if well {
+            self.tick_faults = 0;
+            return;
+        }
+        self.tick_faults += 1;
+        let wait = TICK_AGAIN * 2_u32.pow((self.tick_faults - 1).min(FAULTS_COUNTED));
+        self.next_tick = self.every.map(|every| now + every.max(wait));
     }
 
     /// Gives up what the instance knew. Returns the lines that it still held, as they came in: they are new input, for
@@ -275,6 +300,10 @@ impl Stage {
     /// Takes over what an instance said about its ticks when it started.
     pub(super) fn set_every(&mut self, every: Option<Duration>, now: Instant) {
         self.every = every;
+        if self.tick_faults > 0 && self.next_tick.is_some() && every.is_some() {
+            // It is made to wait, however often it is started meanwhile.
+            return;
+        }
         self.next_tick = every.map(|every| self.next_tick.unwrap_or(now + every).min(now + every));
     }
 

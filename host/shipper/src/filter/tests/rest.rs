@@ -121,6 +121,31 @@ fn an_instance_that_has_grown_is_replaced_and_its_state_handed_over() {
 }
 
 #[test]
+fn a_filter_whose_ticks_or_saves_fail_every_time_is_asked_less_and_less_often() {
+    let mut bench = Bench::new(&[Fake { has_state: true, ticks: true, ..Fake::default() }]);
+    assert_eq!(bench.feed(&["h1"]), End::Done);
+    bench.world.lock().expect("no panic").ticks_fail = true;
+    for wait in [1, 2, 4, 8, 16, 32, 64, 128, 256, 256] {
+        let before = Instant::now();
+        assert_eq!(bench.tick(), End::Done);
+        // The instance that comes next does not bring its ticks forward.
+        assert_eq!(bench.feed(&["k2"]), End::Done);
+        let (due, wait) = (bench.chain.tick_due().expect("it is ticked"), Duration::from_secs(wait));
+        assert!(due >= before + wait && due <= Instant::now() + wait, "{:?}", due - before);
+    }
+    bench.world.lock().expect("no panic").ticks_fail = false;
+    assert_eq!(bench.tick(), End::Done);
+    assert!(bench.chain.tick_due().expect("it is ticked") <= bench.now + Duration::from_secs(1));
+
+    let mut bench = Bench::new(&[Fake { has_state: true, ..Fake::default() }]);
+    bench.world.lock().expect("no panic").save_faults = u32::MAX;
+    for _ in 0..1_000 {
+        assert_eq!(bench.feed(&["k1"]), End::Done);
+    }
+    assert!(starts(&bench) < 10, "{} starts", starts(&bench));
+}
+
+#[test]
 fn lines_that_are_held_for_too_long_are_called_in() {
     let held = HeldPlan { time: Duration::from_secs(60), ..HeldPlan::STANDARD };
     // Whether it lets go when asked; what becomes of the lines when it does not.
