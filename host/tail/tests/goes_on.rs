@@ -56,6 +56,9 @@ fn a_file_goes_on_with_the_record_before_it_as_far_as_its_rule_says() {
     let ten = "0123456789\n";
     check(&start, "start a\n", &ten.repeat(4), &Whole(part(ten.repeat(3).trim_end(), 33)));
     check(&start, "start a\n", "0123456789012345678901234567890123456789\n", &None);
+    // The same of one whose end is not in sight.
+    check(&start, "start a\n", &format!("more\n{}", ten.repeat(1_000).replace('\n', "-")), &Whole(part("more", 5)));
+    check(&start, "start a\n", &ten.repeat(1_000).replace('\n', "-"), &None);
     let end = joined(MultilineRule::End(regex(";$")), 40, 30, TooLong::Cut);
     check(&end, "a;\nb\n", "c\nd;\ne\n", &Whole(part("c\nd;", 5)));
     check(&end, "a;\n", "c\nd;\ne\n", &None);

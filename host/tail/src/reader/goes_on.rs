@@ -70,7 +70,13 @@ impl Reader {
                     return Ok(Continuation::Whole(part(last)));
                 }
             }
-            Ok(Continuation::Open(part(last)))
+            // Whatever is longer than what was looked at is too long for the record.
+            let is_all = found.buffer.len() < found.buffer.capacity();
+            Ok(match last {
+                Some(_) if !is_all => Continuation::Whole(part(last)),
+                None if !is_all => Continuation::None,
+                _ => Continuation::Open(part(last)),
+            })
         })
     }
 
