@@ -324,7 +324,32 @@ impl Stream {
         let Some(ns_per_line) = self.chain.cost_hint() else {
             return;
         };
-        let lines = (CALL_AIM.as_nanos() as f64 / ns_per_line.max(0.1)) as usize;
-        self.batch_lines = lines.clamp(BATCH_LINES_MIN, self.batch_lines_max);
+        self.batch_lines = fitting_lines(ns_per_line, self.batch_lines_max);
+    }
+}
+
+/// Lines of a batch whose call takes the time that is aimed at; never more than `most`.
+fn fitting_lines(ns_per_line: f64, most: usize) -> usize {
+    let lines = (CALL_AIM.as_nanos() as f64 / ns_per_line.max(0.1)) as usize;
+    lines.clamp(BATCH_LINES_MIN.min(most), most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fitting_lines;
+
+    #[test]
+    fn batches_follow_the_cost_of_a_line_within_their_bounds() {
+        let cases = [
+            (0.0, 4096, 4096),
+            (1_000.0, 4096, 4096),
+            (10_000.0, 4096, 1000),
+            (1e9, 4096, 16),
+            (1e9, 5, 5),
+            (1.0, 1, 1),
+        ];
+        for (ns_per_line, most, lines) in cases {
+            assert_eq!(fitting_lines(ns_per_line, most), lines, "{ns_per_line} ns a line, at most {most} lines");
+        }
     }
 }
