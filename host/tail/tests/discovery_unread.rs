@@ -176,3 +176,35 @@ fn an_empty_generation_that_nobody_saw_is_known_after_a_crash_when_it_is_written
     w.delivered.sort();
     assert_eq!(w.delivered, strings(&["late", "one", "three"]));
 }
+
+#[test]
+fn a_generation_that_nobody_saw_and_that_holds_what_a_finished_one_held_is_read_on_when_it_is_written() {
+    // A head of more than 1 KiB that all generations have, and nothing else yet.
+    let head: String = (0..60).map(|i| format!("# line {i} of a head that all files have\n")).collect();
+    let mut w = World::new(&["app.log"]);
+    w.append("app.log", &head);
+    w.expect(&["A opened app.log", "e seen"]);
+    w.read('A');
+    w.rename("app.log", "away");
+    w.append("app.log", &head);
+    w.expect(&["A moved to away", "A leaves", "B opened app.log after A"]);
+    w.read_all();
+    w.expect(&[]);
+    w.rename("app.log", "app.log-20240001");
+    w.append("app.log", &head);
+    w.stop();
+    fs::remove_file(w.path("away")).unwrap();
+    w.rename("app.log", "app.log-20240002");
+    w.append("app.log", &format!("{head}of the third\n"));
+    w.start();
+    let said = w.scan();
+    assert!(said.contains(&"A shipped already as app.log-20240002".to_owned()), "{said:?}");
+    w.read_all();
+    w.append("app.log-20240002", "of the second\n");
+    w.scan();
+    w.read_all();
+    w.scan();
+    w.read_all();
+    let came = |line: &str| w.delivered.iter().filter(|one| *one == line).count();
+    assert_eq!((came("of the second"), came("of the third")), (1, 1));
+}

@@ -189,8 +189,13 @@ impl Entry {
         known.place = shown.place;
         known.path = path.to_owned();
         known.finished = true;
+        // One that is no archive may have a writer yet: where all generations begin alike, it may be another one.
+        let is_plain = shown.size == known.offset && !Packing::is_named(path);
         self.known.insert(known.clone());
         self.known.set_compared(id, shown);
+        if is_plain {
+            self.watch_late(id);
+        }
         opener.events.push(FileEvent::Recognised(Box::new(known)));
     }
 

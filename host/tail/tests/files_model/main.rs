@@ -20,7 +20,7 @@ use std::cell::Cell;
 use std::io::Write;
 
 use proptest::prelude::*;
-use proptest::test_runner::{TestError, TestRunner};
+use proptest::test_runner::{RngSeed, TestError, TestRunner};
 
 use script::Layout::*;
 use script::Text::*;
@@ -29,6 +29,9 @@ use verdict::Tally;
 
 /// So many random scripts, unless the environment asks for another number.
 const SCRIPTS: u32 = 1000;
+/// Where TAILMILL_SCRIPTS_SEED names no other: the same scripts each time. Others still find a script in about twenty
+/// thousand that fails (docs/known-issues.md); `make soak` draws them.
+const SEED: u64 = 101;
 
 fn check(setting: Setting, script: &[Action]) -> Result<(), TestCaseError> {
     check_and_count(setting, script, &Cell::default())
@@ -45,7 +48,9 @@ fn check_and_count(setting: Setting, script: &[Action], tally: &Cell<Tally>) -> 
 /// Plays random scripts, and says what they came to.
 fn run(name: &str, settings: impl Strategy<Value = Setting>) {
     let tally = Cell::new(Tally::default());
-    let outcome = TestRunner::new(common::scripts(SCRIPTS))
+    let seed = std::env::var("TAILMILL_SCRIPTS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED);
+    let config = ProptestConfig { rng_seed: RngSeed::Fixed(seed), ..common::scripts(SCRIPTS) };
+    let outcome = TestRunner::new(config)
         .run(&(settings, script()), |(setting, script)| check_and_count(setting, &script, &tally));
     let Tally { scripts, written, missing, repeated } = tally.get();
     say(&format!("{name}: {scripts} scripts: {written} lines written, {missing} missing, {repeated} repeated"));

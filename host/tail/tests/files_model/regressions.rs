@@ -91,6 +91,13 @@ fn of_files_with_the_same_head_the_one_with_unread_lines_is_found() {
 }
 
 #[test]
+fn a_generation_that_holds_what_a_finished_one_held_is_read_on_when_it_is_written() {
+    let script = [RenameAway, RenameDated, Crash { stay: true }, Prune, RenameDated, Write(1), Restart, WriteOld(1)];
+    holds(Plain, Headed, false, &script);
+    holds(Linked, Headed, false, &script);
+}
+
+#[test]
 fn what_was_seen_behind_the_end_of_the_only_copy_is_counted() {
     holds(Plain, Distinct, false, &[Write(35), Copy, WritePartial, Truncate]);
 }
