@@ -93,6 +93,16 @@ fn lines_that_it_held_go_before_those_that_go_past_it() {
 }
 
 #[test]
+fn lines_that_are_in_a_restored_state_only_are_waited_for_whatever_the_entry_wants() {
+    let filter = Fake { stateless: false, has_state: true, ..fake(OnError::Pass, BreakerThen::Bypass, LONG) };
+    let mut bench = Bench::new(&[filter]);
+    assert_eq!(bench.feed(&["h1"]), End::Done);
+    let mut bench = bench.restarted();
+    assert_eq!(bench.feed(&["x2", "x3", "x4"]), End::Blocked { line: 9, stage: 0 });
+    assert_eq!((bench.texts(), bench.chain.oldest_held()), (vec!["x2", "x3"], Some(0)));
+}
+
+#[test]
 fn a_filter_that_does_not_start_is_passed_by_where_the_entry_wants_that() {
     for (then, end) in [(BreakerThen::Bypass, End::Done), (BreakerThen::Hold, End::Blocked { line: 0, stage: 0 })] {
         for stateless in [true, false] {
