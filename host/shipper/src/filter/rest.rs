@@ -54,11 +54,9 @@ impl Stage {
         self.saves && self.growth.is_enough(guest.memory_bytes(), armed.plan.limits.memory_bytes)
     }
 
-    /// The state was just saved: the next instance goes on from it.
+    /// What it has seen is saved: the next instance goes on from that.
     pub(super) fn put_down(&mut self) {
-        if self.is_saved() {
-            self.life = Life::Down;
-        }
+        self.life = Life::Down;
     }
 
     /// Whether the saved state covers all that the instance has seen.

@@ -208,12 +208,14 @@ impl Chain {
 
     /// Waiting work finds its place in the new chain, and held lines that are fed among it.
     fn move_work(&mut self, places: &Places<'_>, mut fed: Vec<Fed>) {
+        // A filter that is called in is flushed alone; the file goes on, and the new one is called in when it is due.
+        let at_end = !self.work.iter().any(|task| matches!(task, Task::Overdue { .. }));
         let mut flushing = false;
         let mut work = Vec::with_capacity(self.work.len());
         for task in std::mem::take(&mut self.work) {
             match task {
                 Task::Run { stage, set, trial } => work.push(Task::Run { stage: places.of(stage), set, trial }),
-                Task::Flush { .. } => flushing = true,
+                Task::Flush { .. } => flushing = at_end,
                 // The next tick and the next save come by themselves.
                 Task::Tick { .. } | Task::Overdue { .. } | Task::Save { .. } => {}
             }

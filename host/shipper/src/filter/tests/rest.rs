@@ -1,7 +1,7 @@
 //! Instances that are put to rest or replaced, and lines that are held for too long.
 
 use super::bench::{Bench, End};
-use super::fake::Fake;
+use super::fake::{Fake, armed};
 use crate::filter::RestWhy;
 use crate::model::{HeldPlan, OnError};
 use std::time::{Duration, Instant};
@@ -118,6 +118,22 @@ fn an_instance_that_has_grown_is_replaced_and_its_state_handed_over() {
             assert_eq!(bench.chain.pending().lines, 0);
         }
     }
+}
+
+#[test]
+fn a_swap_while_one_filter_is_called_in_is_no_end_of_the_file_for_the_others() {
+    let held = HeldPlan { time: Duration::from_secs(60), ..HeldPlan::STANDARD };
+    let first = Fake { name: "a", held, ..Fake::default() };
+    let second = Fake { name: "b", ..Fake::default() };
+    let mut bench = Bench::new(&[first.clone(), second.clone()]);
+    assert_eq!(bench.feed(&["hk1", "kh2"]), End::Done);
+    bench.world.lock().expect("no panic").flush_faults = 1;
+    bench.chain.call_in(Instant::now() + Duration::from_secs(61));
+    assert!(matches!(bench.drive(), End::Blocked { .. }));
+    let better = armed(&[Fake { version: 1, ..first }, second], &bench.world);
+    bench.chain.swap(better, &mut bench.shared, &mut bench.ledger).expect("it starts");
+    assert_eq!((bench.drive(), bench.texts()), (End::Done, vec![]), "both hold what they held");
+    assert_eq!(bench.chain.oldest_held(), Some(0));
 }
 
 #[test]
