@@ -157,6 +157,13 @@ impl Conductor {
                 // Any shard may count for an entry.
                 let _ = self.shards[0].send(ShardCommand::CountLost { entry: key.entry, bytes });
             }
+            FileEvent::Settled { key, offset } => {
+                if let Some(record) = self.records.get_mut(&key) {
+                    record.size_seen = offset;
+                    let commit = CommitMessage::Commit { records: vec![record.clone()], removed: Vec::new() };
+                    let _ = self.commits.send(commit);
+                }
+            }
             FileEvent::Forgotten(key) => {
                 self.records.remove(&key);
                 let _ = self.commits.send(CommitMessage::Commit { records: Vec::new(), removed: vec![key] });

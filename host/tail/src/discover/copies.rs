@@ -127,7 +127,8 @@ impl Entry {
             return Ok(Some(candidate));
         }
         let packing = Packing::of(file)?;
-        let mut of = self.known.maybe_copied(&candidate.path, shown.size, packing.is_some());
+        let seat = candidate.seat.as_deref().filter(|_| candidate.is_unseen_archive());
+        let mut of = self.known.maybe_copied(&candidate.path, shown.size, packing.is_some(), seat);
         // The device number is a hint only.
         let here = |known: &KnownFile| known.place == shown.place || known.place.same_but_device(&shown.place);
         of.retain(|id| self.known.get(*id).is_some_and(|known| here(known) || !is_still_there(known)));
@@ -174,7 +175,8 @@ impl Entry {
                 Ok(Compared::Same { monotonous: false, ends: true }) if at_home => {
                     self.backlog.push_front(Candidate { found: Some(id), ..probe.candidate });
                 }
-                Ok(Compared::Same { monotonous: false, ends: true }) => {
+                // Of the archives that were made since, one is that of the file that is gone: one with its very bytes.
+                Ok(Compared::Same { monotonous, ends: true }) if !monotonous || probe.candidate.is_unseen_archive() => {
                     self.is_shipped_at(id, &probe.candidate.path, &probe.candidate.shown, opener);
                 }
                 // What cannot be read cannot be compared: it is tried as what it seems to be.
@@ -214,7 +216,7 @@ impl Entry {
             return Ok(Some(candidate));
         }
         let mut of = self.suspects(&candidate.path, file, shown, opener.allow)?;
-        if candidate.seat.is_some() {
+        if candidate.seat.is_some() && candidate.packing.is_none() {
             // A generation that nobody saw: after a restart nothing would lead to it. It waits only for one that was truncated.
             of.retain(|id| self.streams.get(id).is_some_and(|stream| stream.shrank));
         }

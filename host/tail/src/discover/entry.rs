@@ -487,9 +487,12 @@ impl Entry {
     /// A stream ended; what is known of it is kept.
     pub(super) fn keep(&mut self, known: KnownFile) {
         let id = known.key.file;
-        self.remove(id);
+        let stream = self.remove(id);
         self.known.insert(known);
         self.watch_late(id);
+        // Closed as idle, and gone: what was written to it since may be in its archive.
+        let unread = |stream: &Stream| stream.closed.is_some() && stream.state == State::Leaving { gone: true };
+        self.known.set_searched(id, !stream.is_some_and(|stream| unread(&stream)));
     }
 }
 

@@ -37,6 +37,9 @@ pub(super) struct Hunt {
     pub(super) replaced: bool,
     /// It was truncated just now: the copy is the newest one. Otherwise several rotations may have come since.
     pub(super) newest_first: bool,
+    /// It was finished, and may have been written again before it was compressed: only its archive is wanted, and nothing
+    /// is lost when there is none.
+    pub(super) late: bool,
     /// First bytes that were seen of it, for a file of which nothing was read.
     beginning: Vec<u8>,
     /// The largest size that was seen of it.
@@ -53,6 +56,16 @@ pub(super) struct Hunt {
     now: Option<(Spot, Option<Packing>, Box<Comparison>)>,
     /// All of the known file and nothing else; it counts when no other file begins with it and goes on.
     ended: Option<Box<Hunted>>,
+    /// Files that begin like it, where any other generation may.
+    alike: Vec<Alike>,
+}
+
+/// A file that may be the one, for all that is known.
+#[derive(Debug)]
+pub(super) struct Alike {
+    pub(super) path: PathBuf,
+    pub(super) shown: Shown,
+    pub(super) packing: Option<Packing>,
 }
 
 /// A file that may be the one.
@@ -98,9 +111,10 @@ pub(super) enum Hunted {
         packing: Option<Packing>,
         /// Nothing in it is unread.
         ends: bool,
-        /// What is known of it may stand in any other generation, too: it has to be read from its beginning.
-        doubtful: bool,
     },
+    /// What is known of it may stand in any other generation, too: each of these has to be read from its beginning. The
+    /// one that was written last is the last one.
+    Doubtful(Vec<Alike>),
     Nothing,
 }
 
@@ -111,6 +125,7 @@ impl Hunt {
             id,
             replaced,
             newest_first: false,
+            late: false,
             beginning,
             size_seen,
             comes_again: false,
@@ -121,6 +136,7 @@ impl Hunt {
             spots: VecDeque::new(),
             now: None,
             ended: None,
+            alike: Vec::new(),
         }
     }
 
@@ -141,7 +157,7 @@ impl Hunt {
         let mut spots = Vec::new();
         for (path, shown) in files {
             let read = (rules.read)(&shown.place);
-            if read && shown.place == known.place {
+            if (read && shown.place == known.place) || (self.late && (read || !Packing::is_named(&path))) {
                 continue;
             }
             let same = !replaced && !read && may_lie_at(known, &shown.place);
@@ -166,11 +182,11 @@ impl Hunt {
             }
         }
         // Several may begin with all that is known (a head that all generations have). Files that are read in any case come
-        // last; what was written last before the file was born can hardly hold it; of those that were written since it was
+        // last, and before them what is older than the file; of those that were written since it was
         // seen, the one that was rotated first is the one.
         let seen_ns = i128::from(known.updated_ms) * 1_000_000 - SLACK_NS;
         let seen_ns = if seen_ns > now_ns() { i128::MIN } else { seen_ns }; // the clock was set back: it tells nothing
-        let older = |spot: &Spot| known.place.born_ns.is_some_and(|born| spot.shown.modified_ns < i128::from(born));
+        let older = |spot: &Spot| is_older(&spot.shown, known);
         spots.sort_by_key(|spot: &Spot| match spot.proof {
             Proof::Glance => (0, false, 0),
             _ if spot.shown.place.inode == known.place.inode => (1, false, 0),
@@ -204,7 +220,7 @@ impl Hunt {
                         self.listed = false;
                         return Hunted::Working;
                     }
-                    return self.ended.take().map_or(Hunted::Nothing, |found| *found);
+                    return self.conclude(known);
                 };
                 if *budget == 0 {
                     self.spots.push_front(spot);
@@ -216,7 +232,7 @@ impl Hunt {
                     Ok(Begun::Compare(packing, comparison)) => self.now = Some((spot, packing, comparison)),
                     Ok(Begun::Found { ends }) => {
                         let Spot { path, shown, .. } = spot;
-                        return Hunted::Found { path, shown, packing: None, ends, doubtful: false };
+                        return Hunted::Found { path, shown, packing: None, ends };
                     }
                     Ok(Begun::Other) if spot.proof == Proof::Glance => self.displaced = true,
                     Ok(Begun::Other) => {}
@@ -229,13 +245,18 @@ impl Hunt {
                     self.now = Some((spot, packing, comparison));
                     return Hunted::Working;
                 }
+                Ok(Compared::Same { monotonous: true, .. }) if self.late => {}
                 Ok(Compared::Same { monotonous, ends }) => match spot.proof {
                     Proof::Certain if monotonous => self.comes_again = true,
                     Proof::ReadAnyway => self.comes_again = true,
                     proof => {
                         let doubtful = monotonous || known.evidence.proven() < PROOF_BYTES_MIN;
-                        let doubtful = doubtful && proof == Proof::Likely && !self.newest_first;
-                        let found = Hunted::Found { path: spot.path, shown: spot.shown, packing, ends, doubtful };
+                        let Spot { path, shown, .. } = spot;
+                        if doubtful && proof == Proof::Likely && !self.newest_first {
+                            self.alike.push(Alike { path, shown, packing });
+                            continue;
+                        }
+                        let found = Hunted::Found { path, shown, packing, ends };
                         if !ends {
                             return found;
                         }
@@ -245,6 +266,22 @@ impl Hunt {
                 Ok(Compared::Different) | Err(_) => {}
             }
         }
+    }
+
+    /// Everything was compared.
+    fn conclude(&mut self, known: &KnownFile) -> Hunted {
+        if let Some(found) = self.ended.take() {
+            return *found;
+        }
+        let mut alike = std::mem::take(&mut self.alike);
+        // Archives of older generations are no news, unless there is nothing else.
+        if alike.iter().any(|one| !is_older(&one.shown, known)) {
+            alike.retain(|one| !is_older(&one.shown, known));
+        } else {
+            alike.truncate(1);
+        }
+        alike.sort_by_key(|one| one.shown.modified_ns);
+        if alike.is_empty() { Hunted::Nothing } else { Hunted::Doubtful(alike) }
     }
 
     fn begin(&self, known: &KnownFile, spot: &Spot, allow: &AllowPaths) -> io::Result<Begun> {
@@ -269,6 +306,11 @@ enum Begun {
     Found { ends: bool },
     Other,
     Moved,
+}
+
+/// What was written last before the file was born can hardly hold it.
+fn is_older(shown: &Shown, known: &KnownFile) -> bool {
+    known.place.born_ns.is_some_and(|born| shown.modified_ns < i128::from(born))
 }
 
 /// The paths of a file; where one is a link, also what it leads to now.

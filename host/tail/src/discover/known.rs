@@ -11,9 +11,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 
-use super::KnownFile;
+use super::entry::now_ns;
 use super::hunt::{PROOF_BYTES_MIN, may_lie_at};
+use super::late::WATCHED_NS;
 use super::walk::{Look, Shown, find_place, look};
+use super::{KnownFile, StreamKey};
 use crate::allow::AllowPaths;
 use crate::compare::{Compared, Comparison};
 use crate::evidence::Verdict;
@@ -22,6 +24,8 @@ use crate::packed::Packing;
 
 /// A new file is compared with at most so many finished ones.
 const COPIED_FILES_MAX: usize = 100;
+/// The archives of at most so many finished files are searched for, those that were finished last.
+const LATE_FILES_MAX: usize = 256;
 
 /// What is known of the files of one entry that no stream reads now.
 #[derive(Debug, Default)]
@@ -75,6 +79,14 @@ impl KnownFiles {
         if let Some(kept) = self.by_id.get_mut(&id) {
             kept.file.path = path;
         }
+    }
+
+    /// What was seen behind its offset is counted, or read in another file. None: there was nothing.
+    pub(super) fn settle(&mut self, id: FileId) -> Option<(StreamKey, u64)> {
+        let known = &mut self.by_id.get_mut(&id)?.file;
+        let unread = known.size_seen > known.offset;
+        known.size_seen = known.offset;
+        unread.then(|| (known.key.clone(), known.offset))
     }
 
     /// Whether a finished file lies at this place and did not change since it was compared.
@@ -164,6 +176,29 @@ impl KnownFiles {
         missing
     }
 
+    /// Finished files that lie at none of the places that paths show, that may have been written again before they were
+    /// compressed, and whose archives were not searched for yet. They count as searched for from now on.
+    pub(super) fn take_late(&mut self, shown: &HashMap<u64, Vec<FileKey>>) -> Vec<FileId> {
+        let mut late = Vec::new();
+        for (id, kept) in &mut self.by_id {
+            let known = &kept.file;
+            let places = shown.get(&known.place.inode).map_or(&[][..], Vec::as_slice);
+            if known.finished
+                && !std::mem::replace(&mut kept.searched, true)
+                && known.evidence.at >= PROOF_BYTES_MIN
+                && known.evidence.packed_bytes.is_none()
+                && now_ns() < i128::from(known.updated_ms) * 1_000_000 + WATCHED_NS
+                && !places.iter().any(|place| may_lie_at(known, place))
+                && !is_still_there(known)
+            {
+                late.push((known.updated_ms, *id));
+            }
+        }
+        late.sort_by_key(|(updated_ms, id)| (std::cmp::Reverse(*updated_ms), *id));
+        late.truncate(LATE_FILES_MAX);
+        late.into_iter().map(|(_, id)| id).collect()
+    }
+
     /// Whether it was searched for.
     pub(super) fn set_searched(&mut self, id: FileId, searched: bool) {
         if let Some(kept) = self.by_id.get_mut(&id) {
@@ -188,17 +223,20 @@ impl KnownFiles {
         replaced
     }
 
-    /// Finished files of which a new file of `size` bytes at `path` may be a copy; `packed`: its content may be.
-    pub(super) fn maybe_copied(&self, path: &Path, size: u64, packed: bool) -> Vec<FileId> {
+    /// Finished files of which a new file of `size` bytes at `path` may be a copy; `packed`: its content may be. `seat`: it
+    /// was made of one that was there: then also of one of which little is known.
+    pub(super) fn maybe_copied(&self, path: &Path, size: u64, packed: bool, seat: Option<&Path>) -> Vec<FileId> {
         let mut ids: Vec<FileId> = match packed {
             false => self.finished_by_size.get(&size).into_iter().flatten().copied().collect(),
             true => {
-                let homes = named_after(&path.with_extension(""));
+                let mut homes = named_after(&path.with_extension(""));
+                homes.extend(seat.map(Path::to_owned));
                 homes.iter().filter_map(|home| self.by_home.get(home)).flatten().copied().collect()
             }
         };
         ids.retain(|id| {
-            let evident = |known: &KnownFile| known.evidence.at >= PROOF_BYTES_MIN && known.evidence.at == known.offset;
+            let bytes_min = if seat.is_some() { 1 } else { PROOF_BYTES_MIN };
+            let evident = |known: &KnownFile| known.evidence.at >= bytes_min && known.evidence.at == known.offset;
             self.get(*id).is_some_and(|known| known.finished && evident(known))
         });
         ids.sort();

@@ -15,7 +15,7 @@ use super::walk::{Look, look};
 use crate::identity::FileId;
 
 /// So long after it was finished: who rotates daily has told every writer by then.
-const WATCHED_NS: i128 = 24 * 3600 * 1_000_000_000;
+pub(super) const WATCHED_NS: i128 = 24 * 3600 * 1_000_000_000;
 /// Looked at in one go.
 const LOOKS_MAX: usize = 4096;
 

@@ -19,6 +19,7 @@ use super::walk::{Shown, targets_of};
 use crate::compare::is_monotonous;
 use crate::evidence::read_full;
 use crate::identity::{FileId, FileKey};
+use crate::packed::Packing;
 
 /// The clock that stamps files is a little coarser than the one that is asked; and writers create a file some time
 /// before the first look at it.
@@ -114,26 +115,45 @@ impl Entry {
         };
         for (seat, path, shown) in seats.flat_map(beside) {
             let meant = self.spec.patterns.matches(&path);
-            let rotated = is_rotated(&path, &seat, meant) && born_ns(&shown) >= departure.since_ns;
+            let Some(packing) = self.came_since(&path, &shown, &seat, departure.since_ns) else { continue };
             // What is finished is told by its content when it is opened: its inode may be another file's by now.
             let known = self.known.awaits(&shown.place) || self.known.has_nothing_new(&shown);
             let twice = missed.iter().any(|candidate| candidate.shown.place == shown.place);
-            if !rotated || twice || self.has_place(&shown.place) || known || !but(&path, &shown) {
+            if twice || self.has_place(&shown.place) || known || !but(&path, &shown) {
                 continue;
             }
             let seat = Some(departure.seat.clone());
             match self.take_waiting(&shown.place, &seat) {
                 Waiting::Nowhere if meant && self.is_ignored(&shown, false) => {}
-                Waiting::Nowhere => missed.push(Candidate { seat, ..Candidate::new(path, shown) }),
-                Waiting::Taken(candidate) => missed.push(Candidate { seat, ..*candidate }),
+                Waiting::Nowhere => missed.push(Candidate { seat, packing, ..Candidate::new(path, shown) }),
+                Waiting::Taken(candidate) => missed.push(Candidate { seat, packing, ..*candidate }),
                 Waiting::Elsewhere => {}
             }
         }
         missed.sort_by(|a, b| {
-            let rank = |c: &Candidate| (born_ns(&c.shown), c.shown.modified_ns);
+            let rank = |c: &Candidate| match c.packing {
+                None => (born_ns(&c.shown), c.shown.modified_ns),
+                Some(_) => (c.shown.modified_ns, c.shown.modified_ns), // born when it was compressed
+            };
             rank(a).cmp(&rank(b)).then_with(|| turn(&a.path).cmp(&turn(&b.path)))
         });
         missed
+    }
+
+    /// Whether rotation made this file of one that was at `seat` since then; if so, how it is compressed.
+    fn came_since(&self, path: &Path, shown: &Shown, seat: &Path, since_ns: i128) -> Option<Option<Packing>> {
+        let meant = self.spec.patterns.matches(path);
+        if !Packing::is_named(path) {
+            return (is_rotated(path, seat, meant) && born_ns(shown) >= since_ns).then_some(None);
+        }
+        let original = path.with_extension("");
+        let rotated = is_rotated(&original, seat, meant) && shown.modified_ns >= since_ns;
+        // As long as the original is there it is the one to read: the archive may not be complete.
+        if !rotated || (meant && self.spec.compressed) || original.symlink_metadata().is_ok() {
+            return None;
+        }
+        let packing = File::open(path).and_then(|file| Packing::of(&file)).ok()?;
+        packing.map(Some)
     }
 
     /// Takes a new file out of the backlog. One that is compared with others first will have been in this place when it

@@ -228,6 +228,14 @@ pub enum FileEvent {
         /// What happened.
         cause: LossCause,
     },
+    /// What was seen of a vanished file behind `offset` was counted as lost, or is read in another file: it must not be
+    /// counted again.
+    Settled {
+        /// Which.
+        key: StreamKey,
+        /// Up to where it was shipped.
+        offset: FileOffset,
+    },
     /// Nothing has to be kept of this file any more.
     Forgotten(StreamKey),
     /// Something that people should know.

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::copies::beginning_of;
 use super::entry::Entry;
 use super::hints::Hints;
-use super::hunt::{Hunt, Hunted, Rules};
+use super::hunt::{Alike, Hunt, Hunted, Rules};
 use super::missed::Departure;
 use super::stream::{Candidate, State, Stream};
 use super::walk::{Look, Shown, is_link, look, real_path};
@@ -101,6 +101,17 @@ impl Entry {
         for id in self.known.take_missing(&places) {
             self.search_for(id, false, Vec::new(), None);
         }
+        for id in self.known.take_late(&places) {
+            self.search_archive(id);
+        }
+    }
+
+    /// A finished file is gone: it may have been written again, and then compressed.
+    pub(super) fn search_archive(&mut self, id: FileId) {
+        self.search_for(id, false, Vec::new(), None);
+        if let Some(hunt) = self.hunts.back_mut() {
+            hunt.late = true;
+        }
     }
 
     pub(super) fn search_for(&mut self, id: FileId, replaced: bool, beginning: Vec<u8>, size_seen: Option<u64>) {
@@ -139,17 +150,20 @@ impl Entry {
             }
             match hunted {
                 Hunted::Working => self.hunts.push_front(hunt),
-                Hunted::Found { path, shown, packing, doubtful: true, .. } => {
-                    self.depart(&hunt, shown.place.born_ns);
-                    self.known.remove(hunt.id);
-                    let key = self.key(hunt.id);
-                    opener.events.push(FileEvent::Forgotten(key));
-                    let seat = Some(Arc::from(home));
-                    let again = Candidate { packing, seat, compared: true, ..Candidate::new(path, shown) };
-                    self.backlog.push_front(again);
+                Hunted::Doubtful(alike) => {
+                    self.depart(&hunt, alike.iter().filter_map(|one| one.shown.place.born_ns).min());
+                    // It is not forgotten: killed before these are known, the next start has to search again.
+                    self.settle_known(hunt.id, opener);
+                    for Alike { path, shown, packing } in alike.into_iter().rev() {
+                        let seat = Some(Arc::from(home.as_path()));
+                        let again = Candidate { packing, seat, compared: true, ..Candidate::new(path, shown) };
+                        self.backlog.push_front(again);
+                    }
                 }
-                Hunted::Found { path, shown, packing, ends, doubtful: false } => {
-                    self.depart(&hunt, shown.place.born_ns);
+                Hunted::Found { path, shown, packing, ends } => {
+                    if !hunt.late {
+                        self.depart(&hunt, shown.place.born_ns);
+                    }
                     // What was written down at a stop may be the size of the next generation.
                     if hunt.newest_first && packing.is_none() {
                         self.count_uncopied(&hunt, shown.size, opener);
@@ -168,6 +182,7 @@ impl Entry {
                         self.backlog.insert(behind, Candidate { found, packing, ..Candidate::new(path, shown) });
                     }
                 }
+                Hunted::Nothing if hunt.late => {}
                 Hunted::Nothing => self.give_up(&hunt, opener),
             }
         }
@@ -208,6 +223,14 @@ impl Entry {
             if let Some(known) = self.known.remove(hunt.id) {
                 opener.events.push(FileEvent::Forgotten(known.key));
             }
+        } else {
+            self.settle_known(hunt.id, opener);
+        }
+    }
+
+    fn settle_known(&mut self, id: FileId, opener: &mut Opener<'_>) {
+        if let Some((key, offset)) = self.known.settle(id) {
+            opener.events.push(FileEvent::Settled { key, offset });
         }
     }
 

@@ -92,6 +92,13 @@ impl Candidate {
     }
 }
 
+impl Candidate {
+    /// An archive that was made since its place was looked at: of the file that left it, or of one that nobody saw.
+    pub(super) fn is_unseen_archive(&self) -> bool {
+        self.seat.is_some() && self.packing.is_some() && !self.compared
+    }
+}
+
 impl Stream {
     /// Whether more of its first bytes are worth a look.
     pub(super) fn is_young(&self) -> bool {

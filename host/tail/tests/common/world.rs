@@ -229,6 +229,12 @@ impl World {
                 }
                 format!("{} reopened{}", self.name(key.file), if refused { " in vain" } else { "" })
             }
+            FileEvent::Settled { key, offset } => {
+                let name = self.name(key.file);
+                let mut records = self.records.iter_mut();
+                records.find(|known| known.key == key).unwrap().size_seen = offset;
+                format!("{name} settled at {offset}")
+            }
             FileEvent::GiveUp { key, unread } => {
                 let known = self.end(&key, true);
                 let lost_bytes = unread;

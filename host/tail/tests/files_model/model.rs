@@ -42,6 +42,8 @@ pub struct Model {
     pub rewritten: Option<usize>,
     /// Something was lost that nobody can count to the byte.
     pub lost_unclear: bool,
+    /// The clock went back by a day: what was finished before was finished long ago.
+    pub set_back: bool,
     /// Makes names that were not there before.
     pub count: usize,
     pub lost_bytes: u64,
@@ -88,6 +90,7 @@ impl Model {
             all_in_doubt: false,
             rewritten: None,
             lost_unclear: false,
+            set_back: false,
             count: 0,
             lost_bytes: 0,
             target: "t/0.log".to_owned(),

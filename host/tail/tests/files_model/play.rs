@@ -85,6 +85,7 @@ impl Model {
             }
             Action::Reboot | Action::Unborn | Action::Damage(_) => self.change_records(action),
             Action::ClockJump(forwards) => {
+                self.set_back |= !forwards;
                 if !forwards {
                     self.old = None; // finished more than a day ago: nobody waits for more
                 }
@@ -252,6 +253,10 @@ impl Model {
         }
         let place = FileKey::of(&fs::metadata(self.log_path()).unwrap());
         let open = self.world.live().iter().any(|key| self.world.streams[key].opened.place == place);
+        if let Some(was) = self.rewritten {
+            // Copied, truncated, grown and deleted before it was read: the copy may be read as a generation of its own.
+            self.in_doubt.extend(was..self.generation);
+        }
         self.remove(&self.log_path());
         let generation = self.generation;
         self.next_generation();
@@ -260,7 +265,7 @@ impl Model {
             self.owed.extend(self.lines_of(generation));
         }
         self.create();
-        self.look();
+        (0..2).for_each(|_| self.look()); // what was truncated and deleted is opened by the first, and read by the second
     }
 
     /// The rotated file that was written longest ago.
@@ -309,14 +314,19 @@ impl Model {
         if !self.running && !self.head().is_empty() && known.is_some_and(|known| known <= self.head().len() as u64) {
             return; // only the head is known, which all have (known-issues.md)
         }
-        if regrown && !self.running {
-            return; // finished, and written again: nobody looks for that (known-issues.md)
+        let proven = known.is_some_and(|known| known >= PROOF_BYTES) && !self.equal() && !self.set_back;
+        if regrown && !self.running && !proven {
+            return; // finished, and written again: too little is known of it to find it (known-issues.md), or too long ago
         }
         if linked && self.equal() {
             return; // nothing would tell the archive's lines from those that are still there
         }
-        // Nobody will know what it is (known-issues.md), or it is held back as a copy perhaps.
-        if known.is_none() || (!self.running && known == Some(0)) {
+        let metadata = fs::metadata(self.world.path(&from)).unwrap();
+        if known.is_none_or(|known| known == 0) && metadata.modified().unwrap() < metadata.created().unwrap() {
+            return; // nobody saw it, and it is as old as those that were there before the agent
+        }
+        // Nobody saw it. Killed, or where more than its archive tells, it may be taken for another's (known-issues.md).
+        if known.is_none_or(|known| known == 0) && (!self.head().is_empty() || self.equal()) {
             return;
         }
         if linked || self.seen_first_elsewhere(&from) || self.may_come_twice(known) {

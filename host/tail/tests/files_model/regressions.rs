@@ -106,3 +106,25 @@ fn what_was_seen_behind_the_end_of_the_only_copy_is_counted() {
 fn nothing_is_counted_as_lost_of_a_copy_that_was_read_before_it_was_deleted() {
     holds(Matching, Distinct, false, &[Write(1), Copy, CopyTruncate, Prune, Restart]);
 }
+
+#[test]
+fn all_that_a_file_of_equal_lines_may_be_is_read_again_when_it_was_compressed_while_stopped() {
+    holds(Plain, Equal, false, &[Write(1), Scan, STOP, Write(1), RenameChain, Write(2), PACK, RenameDated]);
+    let packed: Action = Pack { zstd: false, finished: true };
+    holds(Plain, Equal, false, &[Reboot, STOP, Write(27), RenameChain, Write(3), packed.clone(), RenameDated]);
+    let twice = [Write(9), RenameDated, Write(1), Scan, STOP, PACK, RenameDated, Write(1), WriteOld(10), PACK];
+    holds(Linked, Equal, false, &twice);
+    let script = [Write(10), RenameChain, Write(1), Restart, STOP, Write(11), RenameDated, PACK, packed];
+    holds(Plain, Equal, false, &script);
+}
+
+#[test]
+fn a_vanished_file_whose_archive_is_read_is_not_counted_as_lost_at_the_next_start() {
+    let script = [WritePartial, Scan, RenameDated, PACK, Restart, Write(1), Restart, Write(1)];
+    holds(Matching, Distinct, true, &script);
+}
+
+#[test]
+fn an_archive_beside_the_target_of_a_link_is_known_by_the_link() {
+    holds(Linked, Distinct, false, &[Write(35), RenameDated, PACK, DELETE]);
+}
