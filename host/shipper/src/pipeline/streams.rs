@@ -9,6 +9,7 @@ use super::parked::Parked;
 use super::stream::Stream;
 use crate::model::EntryName;
 use crate::observe::StreamSnapshot;
+use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tailmill_tail::StreamKey;
 
@@ -18,17 +19,8 @@ pub(super) type StreamIx = u64;
 /// Boxed: nodes of a tree are half empty.
 enum Slot {
     Whole(Box<Stream>),
-    /// Invariant: asleep.
-    Parked(Box<Parked>),
-}
-
-impl Slot {
-    fn entry(&self) -> &EntryName {
-        match self {
-            Slot::Whole(stream) => stream.entry(),
-            Slot::Parked(parked) => parked.entry(),
-        }
-    }
+    /// Where it is parked. Invariant: asleep.
+    Parked(usize),
 }
 
 /// All streams of a shard.
@@ -36,6 +28,8 @@ impl Slot {
 pub(super) struct Streams {
     next: StreamIx,
     slots: BTreeMap<StreamIx, Slot>,
+    /// In one piece: between the thousands of whole streams that a first look makes, each would keep a page of memory.
+    parked: Slab<Parked>,
     by_key: HashMap<StreamKey, StreamIx>,
     /// Those whose files came directly after that of the stream of this name. Invariant: it is there.
     successors: HashMap<StreamKey, Vec<StreamIx>>,
@@ -64,7 +58,7 @@ impl Streams {
         self.awake.remove(&ix);
         let stream = match self.slots.remove(&ix)? {
             Slot::Whole(stream) => *stream,
-            Slot::Parked(parked) => parked.wake(ix),
+            Slot::Parked(at) => self.unpark(at).wake(ix),
         };
         self.by_key.remove(&stream.key);
         let behind = self.successors.remove(&stream.key).unwrap_or_default();
@@ -82,6 +76,21 @@ impl Streams {
         Some(stream)
     }
 
+    fn unpark(&mut self, at: usize) -> Parked {
+        let parked = self.parked.remove(at);
+        if self.parked.is_empty() {
+            self.parked.shrink_to_fit();
+        }
+        parked
+    }
+
+    fn entry_at<'a>(&'a self, slot: &'a Slot) -> &'a EntryName {
+        match slot {
+            Slot::Whole(stream) => stream.entry(),
+            Slot::Parked(at) => self.parked[*at].entry(),
+        }
+    }
+
     fn forget_successor(&mut self, key: &StreamKey, ix: StreamIx) {
         if let Some(behind) = self.successors.get_mut(key) {
             behind.retain(|other| *other != ix);
@@ -93,10 +102,9 @@ impl Streams {
 
     /// By number. One that was parked is whole again; give it a turn, so that it can be parked once more.
     pub(super) fn get_mut(&mut self, ix: StreamIx) -> Option<&mut Stream> {
-        let slot = self.slots.get_mut(&ix)?;
-        if let Slot::Parked(_) = slot {
-            let Some(Slot::Parked(parked)) = self.slots.remove(&ix) else { return None };
-            self.slots.insert(ix, Slot::Whole(Box::new(parked.wake(ix))));
+        if let Slot::Parked(at) = *self.slots.get(&ix)? {
+            let whole = self.unpark(at).wake(ix);
+            self.slots.insert(ix, Slot::Whole(Box::new(whole)));
         }
         match self.slots.get_mut(&ix)? {
             Slot::Whole(stream) => Some(stream),
@@ -178,7 +186,7 @@ impl Streams {
 
     /// The numbers of all streams of an entry.
     pub(super) fn of_entry(&self, entry: &EntryName) -> Vec<StreamIx> {
-        self.slots.iter().filter(|(_, slot)| slot.entry() == entry).map(|(ix, _)| *ix).collect()
+        self.slots.iter().filter(|(_, slot)| self.entry_at(slot) == entry).map(|(ix, _)| *ix).collect()
     }
 
     /// The numbers of those that are awake.
@@ -195,7 +203,7 @@ impl Streams {
     pub(super) fn show_sleepers(&self) -> impl Iterator<Item = StreamSnapshot> {
         self.slots.iter().filter(|(ix, _)| !self.awake.contains(ix)).map(|(_, slot)| match slot {
             Slot::Whole(stream) => stream.show(),
-            Slot::Parked(parked) => parked.show(),
+            Slot::Parked(at) => self.parked[*at].show(),
         })
     }
 
@@ -207,22 +215,25 @@ impl Streams {
     /// Something happens to a stream.
     pub(super) fn wake(&mut self, ix: StreamIx) {
         let Some(slot) = self.slots.get(&ix).filter(|_| self.awake.insert(ix)) else { return };
-        if let Some(count) = self.asleep.get_mut(slot.entry()) {
+        let entry = self.entry_at(slot).clone();
+        if let Some(count) = self.asleep.get_mut(&entry) {
             *count -= 1;
             if *count == 0 {
-                self.asleep.remove(slot.entry());
+                self.asleep.remove(&entry);
             }
         }
     }
 
     /// Nothing is to be done for a stream until it gets a turn again.
     pub(super) fn put_to_sleep(&mut self, ix: StreamIx) {
-        let Some(slot) = self.slots.get_mut(&ix).filter(|_| self.awake.remove(&ix)) else { return };
-        *self.asleep.entry(slot.entry().clone()).or_default() += 1;
-        if let Slot::Whole(stream) = slot {
+        let Some(slot) = self.slots.get(&ix).filter(|_| self.awake.remove(&ix)) else { return };
+        let entry = self.entry_at(slot).clone();
+        *self.asleep.entry(entry).or_default() += 1;
+        if let Some(Slot::Whole(stream)) = self.slots.get_mut(&ix) {
             stream.unsent.shrink_to_fit();
             if let Some(parked) = Parked::of(stream) {
-                *slot = Slot::Parked(Box::new(parked));
+                let at = self.parked.insert(parked);
+                self.slots.insert(ix, Slot::Parked(at));
             }
         }
     }

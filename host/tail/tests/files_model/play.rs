@@ -87,6 +87,9 @@ impl Model {
             Action::ClockJump(forwards) => {
                 self.set_back |= !forwards;
                 if !forwards {
+                    // What vanished is forgotten after a day: an archive made in the same tick of the clock tells no more
+                    // whether it was read.
+                    self.in_doubt.extend(0..=self.generation);
                     self.old = None; // finished more than a day ago: nobody waits for more
                 }
                 let by = if *forwards { DAY_MS } else { -DAY_MS };
