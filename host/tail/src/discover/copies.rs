@@ -212,7 +212,9 @@ impl Entry {
         let never = opener.copy_hold.is_zero() || candidate.from_first_listing;
         // An empty generation that nobody saw is no copy of anything, and after a crash nothing would lead to it.
         let empty = candidate.seat.is_some() && shown.size == 0;
-        if never || empty || candidate.compared_with_streams {
+        // What was written into a file of ours after it was truncated is no copy either.
+        let own = self.orphans.contains_key(&shown.place);
+        if never || empty || own || candidate.compared_with_streams {
             return Ok(Some(candidate));
         }
         let mut of = self.suspects(&candidate.path, file, shown, opener.allow)?;

@@ -204,7 +204,8 @@ impl Hunt {
     /// Whether a file must not be opened before this search is over: it may be what is searched for, or the successor
     /// of it.
     pub(super) fn is_about(&self, known: &KnownFile, path: &Path, place: &FileKey) -> bool {
-        if !self.listed && [&known.home, &known.path].iter().any(|own| own.parent() == path.parent()) {
+        let names = [Some(&known.home), Some(&known.path), known.target.as_ref()];
+        if !self.listed && names.into_iter().flatten().any(|own| own.parent() == path.parent()) {
             return true; // it may be, for all that is known yet
         }
         let now = self.now.iter().map(|(spot, ..)| spot);

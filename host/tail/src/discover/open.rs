@@ -156,7 +156,8 @@ impl Entry {
                     self.settle_known(hunt.id, opener);
                     for Alike { path, shown, packing } in alike.into_iter().rev() {
                         let seat = Some(Arc::from(home.as_path()));
-                        let again = Candidate { packing, seat, compared: true, ..Candidate::new(path, shown) };
+                        let new = Candidate::new(path, shown);
+                        let again = Candidate { packing, seat, compared: true, compared_with_streams: true, ..new };
                         self.backlog.push_front(again);
                     }
                 }

@@ -128,3 +128,24 @@ fn a_vanished_file_whose_archive_is_read_is_not_counted_as_lost_at_the_next_star
 fn an_archive_beside_the_target_of_a_link_is_known_by_the_link() {
     holds(Linked, Distinct, false, &[Write(35), RenameDated, PACK, DELETE]);
 }
+
+#[test]
+fn a_copy_beside_the_target_of_a_link_waits_for_the_search_that_is_about_it() {
+    let script = [
+        WritePartial,
+        Stop { read: true },
+        CopyTruncate,
+        RenameDated,
+        Truncate,
+        Write(35),
+        Scan,
+        CopyTruncate,
+        Restart,
+    ];
+    holds(Linked, Distinct, false, &script);
+}
+
+#[test]
+fn what_lies_in_the_place_of_a_truncated_file_is_not_held_back_as_a_copy() {
+    holds(Matching, Distinct, false, &[Write(1), Copy, Damage(50), STOP, RenameDated, PACK]);
+}
