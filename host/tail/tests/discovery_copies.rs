@@ -213,7 +213,7 @@ fn what_is_gone_after_a_stop_is_counted() {
     w.stop();
     fs::remove_file(w.path("app.log")).unwrap();
     w.start();
-    w.expect(&["A lost 7 bytes behind 4", "e seen"]);
+    w.expect(&["A lost 7 bytes behind 4", "A settled at 4", "e seen"]);
 }
 
 #[test]

@@ -152,8 +152,7 @@ impl Entry {
                 Hunted::Working => self.hunts.push_front(hunt),
                 Hunted::Doubtful(alike) => {
                     self.depart(&hunt, alike.iter().filter_map(|one| one.shown.place.born_ns).min());
-                    // It is not forgotten: killed before these are known, the next start has to search again.
-                    self.settle_known(hunt.id, opener);
+                    self.settle_known(&hunt, opener);
                     for Alike { path, shown, packing } in alike.into_iter().rev() {
                         let seat = Some(Arc::from(home.as_path()));
                         let new = Candidate::new(path, shown);
@@ -219,18 +218,18 @@ impl Entry {
             let (key, path, offset) = (known.key.clone(), known.path.clone(), known.offset);
             opener.events.push(FileEvent::Lost { key, path, offset, bytes, cause });
         }
+        self.settle_known(hunt, opener);
+    }
+
+    /// The search is over, and what was found is read as files of their own.
+    fn settle_known(&mut self, hunt: &Hunt, opener: &mut Opener<'_>) {
         if hunt.replaced {
             // Nothing at its old place may be taken for it.
             if let Some(known) = self.known.remove(hunt.id) {
                 opener.events.push(FileEvent::Forgotten(known.key));
             }
-        } else {
-            self.settle_known(hunt.id, opener);
-        }
-    }
-
-    fn settle_known(&mut self, id: FileId, opener: &mut Opener<'_>) {
-        if let Some((key, offset)) = self.known.settle(id) {
+        } else if let Some((key, offset)) = self.known.settle(hunt.id) {
+            // It is not forgotten: killed before the others are known, the next start has to search again.
             opener.events.push(FileEvent::Settled { key, offset });
         }
     }
