@@ -18,7 +18,7 @@ BIN = $(or $(CARGO_TARGET_DIR),target)/release
 SEED ?=
 DRAWN := $(or $(SEED),$(shell echo $$((RANDOM * 32768 + RANDOM))))
 
-.PHONY: help setup build filters kafka etcd nginx demo test test-unit test-filters test-e2e bench bench-scale lint soak clean
+.PHONY: help setup build filters kafka etcd nginx demo test test-unit test-filters test-e2e bench bench-scale bench-fair lint soak clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ bench: build kafka ## CPU per line beside a bare librdkafka program, in one tabl
 
 bench-scale: build kafka ## What 1, 1,000 and 20,000 idle files cost (ARGS=--json)
 	@$(BIN)/scale $(ARGS)
+
+bench-fair: build kafka ## What a good entry loses beside slow filters on its shard (ARGS=--json)
+	@$(BIN)/fair $(ARGS)
 
 lint: setup ## Formatting, clippy, forbidden arrows, paths in ARCHITECTURE.md
 	@scripts/section 'format'

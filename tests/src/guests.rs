@@ -130,6 +130,15 @@ fn counting(version: u32, before_load: &str) -> Vec<u8> {
     module_with("", LINE, "(param $data i32) (param $len i32) (result i32)", run, "", &state)
 }
 
+/// A module of the batch world that keeps every line and counts to `steps` first, in every call.
+pub fn burns(steps: u32) -> Vec<u8> {
+    batch_world(&format!(
+        "(loop $next
+            (local.set $i (i32.add (local.get $i) (i32.const 1)))
+            (br_if $next (i32.lt_u (local.get $i) (i32.const {steps}))))"
+    ))
+}
+
 fn module(interface: &str, run_signature: &str, run: &str, start: &str) -> Vec<u8> {
     module_with("", interface, run_signature, run, start, "")
 }

@@ -2,7 +2,10 @@
 
 use crate::guests::{self, Answer, Column, Guest, Output, bytes, emits, exported, keeps, two_lines, u32s};
 use crate::support::{LIMITS, engine, expect_fault, expect_start_fault, run, start, start_with};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use std::fmt::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tailmill_engine::{BODY_BYTES_MAX, FUNCTIONS_MAX, LOCALS_MAX, LOOP_NESTING_MAX, MODULE_BYTES_MAX, NESTING_MAX};
 use tailmill_engine::{EngineOptions, FaultKind, Instance, Limits, LoadError};
 
@@ -15,7 +18,11 @@ fn both(before: &str, more: &str) -> [Guest; 2] {
 }
 
 fn runs(guest: &Guest) -> Result<(), tailmill_engine::Fault> {
-    run(&mut start(&guest.wasm()), 0, &["a"]).map(|_| ())
+    run_one(&mut start(&guest.wasm()))
+}
+
+fn run_one(instance: &mut Instance) -> Result<(), tailmill_engine::Fault> {
+    run(instance, 0, &["a"]).map(|_| ())
 }
 
 #[track_caller]
@@ -34,6 +41,51 @@ fn time() {
         "(loop $next (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if $next (i32.lt_u (local.get $i)";
     obeyed(&format!("{spin} (i32.const 100000))))"), "");
     violated("(loop $next (br $next))", "", FaultKind::Timeout, "longer");
+}
+
+/// Runs `body` on one CPU that it shares with so many threads that never rest.
+fn on_a_busy_cpu<T>(busy: usize, body: impl FnOnce() -> T) -> T {
+    let stop = AtomicBool::new(false);
+    let mut cpu = CpuSet::new();
+    cpu.set(sched_getcpu());
+    std::thread::scope(|threads| {
+        for _ in 0..busy {
+            threads.spawn(|| {
+                sched_setaffinity(None, &cpu).expect("a CPU");
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let all = sched_getaffinity(None).expect("the CPUs");
+        sched_setaffinity(None, &cpu).expect("a CPU");
+        let result = body();
+        stop.store(true, Ordering::Relaxed);
+        sched_setaffinity(None, &all).expect("the CPUs");
+        result
+    })
+}
+
+#[test]
+fn time_on_a_busy_machine_is_time_of_the_cpu() {
+    let spin = "(loop $next (local.set $i (i32.add (local.get $i) (i32.const 1)))
+        (br_if $next (i32.lt_u (local.get $i) (i32.const 50000000))))";
+    let run = format!("{spin} {}", guests::batch().run);
+    let wasm = guests::batch().run(&run).wasm();
+    let limited = |call_time| start_with(&wasm, &Limits { call_time, ..LIMITS }).expect("a start");
+    let mut alone = limited(Duration::from_secs(60));
+    let before = thread_cpu_time();
+    run_one(&mut alone).expect("an answer");
+    let takes = thread_cpu_time() - before;
+    // A twelfth of what it may take; on the clock twice as much as it may take, and a tenth of where the clock ends it.
+    on_a_busy_cpu(23, || run_one(&mut limited(12 * takes))).expect("an answer");
+    let endless = guests::batch().run("(loop $next (br $next)) unreachable").wasm();
+    expect_fault(on_a_busy_cpu(3, || run_one(&mut start(&endless))), FaultKind::Timeout, "longer");
+}
+
+fn thread_cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).expect("a time")
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::deliver::TopicDirectory;
 use crate::filter::Armory;
 use crate::model::{FilterPlan, Plan};
 use crate::observe::{self, Board, Part};
-use crate::pipeline::{ClusterLink, Shard, ShardLinks, ShardReport, ShardSettings, StopSummary};
+use crate::pipeline::{ClusterLink, LaneWorker, Shard, ShardLinks, ShardReport, ShardSettings, StopSummary};
 use anyhow::{Context, Result};
 use crossbeam_channel::{Sender, unbounded};
 use std::collections::{BTreeMap, HashMap};
@@ -262,6 +262,10 @@ fn start_shards(
             report: Box::new(move |report: ShardReport| mailbox.send(ConductorMessage::Report(Box::new(report)))),
             commits: commits.clone(),
             board: board.clone(),
+            lane: Box::new(move |worker: LaneWorker| {
+                // Nobody joins it: its shard lets go of it, and at a stop waits for what it has.
+                spawn(&format!("lane-{shard}"), move || worker.run()).map(drop).map_err(|error| format!("{error:#}"))
+            }),
         };
         let shard_settings = ShardSettings {
             shard,

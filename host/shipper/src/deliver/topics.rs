@@ -233,7 +233,7 @@ impl TopicDirectory {
 
     /// A directory that knows these topics and asks nobody.
     #[cfg(test)]
-    pub(super) fn fixed(topics: &[(&str, i32)]) -> TopicDirectory {
+    pub(crate) fn fixed(topics: &[(&str, i32)]) -> TopicDirectory {
         let directory = TopicDirectory::new();
         for (name, partitions) in topics {
             let now = Instant::now();

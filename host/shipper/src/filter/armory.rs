@@ -3,10 +3,12 @@
 //! In: entries with module bytes. Out: armed chains, or a problem that names the filter. A chain is armed only when
 //! each of its filters started once with its configuration, so what a shard gets can be expected to start again.
 
+use super::dear::{Dearness, thread_cpu_time};
 use super::guest::{ModuleStarter, Starter};
 use crate::model::{EntryPlan, FilterPlan, ModuleFile, Origin as Written, Problem};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tailmill_engine::{Digest, Engine, Module, Surroundings, Traits};
 
 /// Loads modules and arms chains. Shared by all threads.
@@ -21,6 +23,8 @@ pub struct ArmedChain {
     /// The entry.
     pub entry: Arc<EntryPlan>,
     pub(super) stages: Vec<ArmedStage>,
+    /// Whether its calls would hold up a shard.
+    pub dearness: Dearness,
 }
 
 /// One filter of an armed chain.
@@ -35,6 +39,8 @@ pub(super) struct ArmedStage {
     pub has_ticks: bool,
     pub has_finish: bool,
     pub has_state: bool,
+    /// Of the instance that was started to see that it does.
+    pub start_took: Duration,
 }
 
 impl Armory {
@@ -52,8 +58,9 @@ impl Armory {
                 reason: format!("filter {}: {reason}", filter.name),
             })
         };
-        let stages = entry.filters.iter().enumerate().map(arm).collect::<Result<_, _>>()?;
-        Ok(Arc::new(ArmedChain { entry: entry.clone(), stages }))
+        let stages: Vec<ArmedStage> = entry.filters.iter().enumerate().map(arm).collect::<Result<_, _>>()?;
+        let longest_start = stages.iter().map(|stage| stage.start_took).max().unwrap_or_default();
+        Ok(Arc::new(ArmedChain { entry: entry.clone(), stages, dearness: Dearness::starting_in(longest_start) }))
     }
 
     /// Whether a filter loads and starts with its configuration; otherwise why not.
@@ -86,7 +93,9 @@ impl Armory {
             surroundings: Surroundings { node: self.node.clone(), topics: topics.to_vec() },
             line_world_stateless: filter.stateless,
         };
+        let begun = thread_cpu_time();
         let instance = starter.start_instance().map_err(|fault| format!("while starting: {fault}"))?;
+        let start_took = thread_cpu_time().saturating_sub(begun);
         let traits = Arc::new(instance.traits().clone());
         let stateless = traits.stateless;
         Ok(ArmedStage {
@@ -97,6 +106,7 @@ impl Armory {
             has_ticks: module.has_ticks() && !stateless,
             has_finish: module.has_finish() && !stateless,
             has_state: module.has_state() && !stateless,
+            start_took,
         })
     }
 
@@ -109,7 +119,8 @@ impl ArmedChain {
     /// The chain of an entry without filters.
     #[cfg(test)]
     pub(crate) fn without_filters(entry: EntryPlan) -> Arc<ArmedChain> {
-        Arc::new(ArmedChain { entry: Arc::new(entry), stages: Vec::new() })
+        let dearness = Dearness::starting_in(Duration::ZERO);
+        Arc::new(ArmedChain { entry: Arc::new(entry), stages: Vec::new(), dearness })
     }
 
     /// Whether an instance at `place` of `self` may go on serving place `other_place` of `other`.

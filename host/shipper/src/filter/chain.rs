@@ -15,7 +15,7 @@ use crate::checkpoint::StageSnapshot;
 use crate::model::{LineCount, RecordSet};
 use crate::observe::EntryLedger;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tailmill_engine::{Fault, Origin};
 use tailmill_tail::{Batch, FileOffset};
 
@@ -270,6 +270,11 @@ impl Chain {
     /// Nanoseconds that the dearest filter takes a line, lately: batches can be made to fit. `None`: not known yet.
     pub fn cost_hint(&self) -> Option<f64> {
         self.costs.iter().filter_map(Cost::ns_per_line).reduce(f64::max)
+    }
+
+    /// The longest call or start of any filter since this was asked last.
+    pub fn take_longest_call(&mut self) -> Duration {
+        Duration::from_nanos(self.costs.iter_mut().map(Cost::take_longest).max().unwrap_or(0))
     }
 
     /// Whether a filter that holds lines wants ticks, so that time alone may bring them out.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use tailmill_engine::{Answer, Fault, HostNotes, Instance, Limits, Lines, Module, Origin, Released, Surroundings};
 
-/// A filter instance. Any fault poisons it: it is thrown away.
-pub(super) trait Guest {
+/// A filter instance. Any fault poisons it: it is thrown away. It may go to another thread between two calls.
+pub(super) trait Guest: Send {
     /// Lines numbered from `first` on.
     fn run(&mut self, first: u64, lines: Lines<'_>, origin: &Origin) -> Result<Answer, Fault>;
     /// `None`: it wants no ticks.

@@ -21,6 +21,8 @@ const COST_LINES: u64 = 16_384;
 pub(super) struct Cost {
     ns: u64,
     lines: u64,
+    /// The longest call, or start, since somebody asked.
+    longest_ns: u64,
 }
 
 /// Counts the calls to one stage.
@@ -44,6 +46,11 @@ impl Cost {
         }
         self.ns += ns;
         self.lines += lines;
+    }
+
+    /// The longest call or start since this was asked last, in nanoseconds.
+    pub(super) fn take_longest(&mut self) -> u64 {
+        std::mem::take(&mut self.longest_ns)
     }
 
     /// Nanoseconds a line. `None`: nothing is known yet.
@@ -96,7 +103,7 @@ impl Meter<'_> {
     ) -> Result<T, Fault> {
         let since = Instant::now();
         let result = call(guest);
-        self.ledger.busy_ns += u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.took(since);
         self.ledger.calls += 1;
         self.ledger.memory(guest.memory_bytes());
         self.take_notes(guest.take_notes());
@@ -107,8 +114,7 @@ impl Meter<'_> {
     pub(super) fn start(&mut self, starter: &dyn Starter) -> Result<(Box<dyn Guest>, Growth), Fault> {
         let since = Instant::now();
         let result = starter.start();
-        let start_ns = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.ledger.busy_ns += start_ns;
+        let start_ns = self.took(since);
         let mut guest = self.check(result)?;
         let growth = Growth { born_bytes: guest.memory_bytes(), start_ns, busy_ns: 0 };
         self.ledger.memory(guest.memory_bytes());
@@ -157,6 +163,13 @@ impl Meter<'_> {
     /// Lines that go on to the next stage.
     pub(super) fn out(&mut self, out: Option<&RecordSet>) {
         self.ledger.bytes_out += out.map_or(0, RecordSet::value_bytes);
+    }
+
+    fn took(&mut self, since: Instant) -> u64 {
+        let ns = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.ledger.busy_ns += ns;
+        self.cost.longest_ns = self.cost.longest_ns.max(ns);
+        ns
     }
 
     fn verdict(&mut self, outcome: &Outcome, lines: u64) {

@@ -29,12 +29,14 @@ mod resume; // snapshots, going on from one, starting over
 mod window; // the loss equation: which input lines have no end yet
 mod finish; // the end of a chain: few sets, little pinned memory
 mod meter; // the cost ledger
+mod dear; // calls that would hold up a shard
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use answered::{Answered, DeadLetter, StageEvent, Step, What};
 pub use armory::{ArmedChain, Armory};
 pub use chain::{Chain, StreamFacts};
+pub use dear::{DEAR_CALL, Dearness, Turned, thread_cpu_time};
 pub use rest::RestWhy;
 pub use shared::SharedInstances;

@@ -6,6 +6,7 @@ use super::services::Services;
 use super::stream::{Life, Stream, known_file};
 use super::turn::Turn;
 use crate::deliver::TopicState;
+use crate::filter::Chain;
 use std::sync::Arc;
 use tailmill_tail::{BatchLimits, Read};
 
@@ -38,11 +39,13 @@ impl Stream {
     /// their ticks; without ticks it would wait for ever, so the stream stands still, loudly.
     pub(super) fn let_go(&mut self, services: &mut Services) -> Option<Turn> {
         if !self.flushed {
+            let Some(chain) = self.chain.here() else { return Some(Turn::Idle) };
             self.flushed = true;
-            self.chain.flush();
+            chain.flush();
             return None;
         }
-        let Some(held) = self.chain.oldest_held().filter(|_| !self.chain.waits_for_tick()) else {
+        let waits = self.chain.at_rest().is_none_or(Chain::waits_for_tick);
+        let Some(held) = self.chain.oldest_held().filter(|_| !waits) else {
             return Some(Turn::Idle);
         };
         let reason = format!(
@@ -65,6 +68,8 @@ impl Stream {
     /// Whether everything that this stream will ever send has come to its end, and what to report then.
     pub(super) fn ended(&mut self, services: &Services) -> Option<ShardReport> {
         match self.life {
+            // What happens to it now decides how it ends.
+            _ if self.chain.is_away() => None,
             Life::Reading | Life::Leaving => None,
             Life::GivingUp { size } if self.is_through() || (self.stuck.is_some() && self.outstanding == 0) => {
                 let record = self.record(false, services.now_ms());
@@ -101,7 +106,8 @@ impl Stream {
                 .is_some_and(|topics| topics.partitions(topic) == TopicState::Missing)
         };
         let waiting = !self.chain.is_idle() || self.recovery.is_active() || !self.unsent.is_empty();
-        waiting && self.stuck.is_none() && !self.armed.entry.topics.iter().any(missing)
+        // An away chain comes back soon, whatever holds the stream.
+        self.chain.is_away() || waiting && self.stuck.is_none() && !self.armed.entry.topics.iter().any(missing)
     }
 
     /// The stream is taken off its shard: what is still pending is not counted as read any more, since it will be read

@@ -1,8 +1,7 @@
 //! What a shard does every now and then: marks to the store, counts to the board, a new producer for a broken one.
 
-use super::account;
 use super::shard::Shard;
-use super::stream::{Life, Stream};
+use super::stream::Stream;
 use super::streams::StreamIx;
 use crate::checkpoint::CommitMessage;
 use crate::filter::RestWhy;
@@ -11,7 +10,7 @@ use crate::observe::ledger::STREAMS_LISTED_MAX;
 use crate::observe::{EntryLedger, Part, ShardSnapshot, ShardTotals, StreamState};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often counts are shown.
 pub(super) const PUBLISH_EVERY: Duration = Duration::from_millis(250);
@@ -31,6 +30,7 @@ impl Shard {
             self.put_to_rest();
             self.call_in();
             self.commit_marks(false);
+            self.services.lane.close_if_idle(now);
             self.say_pinned();
             self.pass_unpackers_on();
         }
@@ -45,32 +45,28 @@ impl Shard {
     pub(super) fn take_snapshots(&mut self) {
         for ix in self.streams.awake() {
             let Some(stream) = self.streams.get_mut(ix) else { continue };
-            // A batch in the hand lies before the reader's position and has not entered the chain.
-            if !stream.dirty || !stream.chain.is_idle() || !stream.rest.is_empty() {
+            if !stream.dirty || stream.is_saved {
                 continue;
             }
-            match stream.chain.snapshot(self.services.ledger(&stream.armed.entry.name)) {
-                Ok(Some(stages)) => {
-                    stream.progress.snapshot_taken(stream.reader.position(), stream.reader.evidence(), stages)
-                }
-                // At rest, and its state cannot be saved whole: an older one would bring back all that went out since.
-                Ok(None) if stream.chain.is_idle() => stream.progress.forget_snapshots(),
-                Ok(None) => {}
-                Err(fault) => {
-                    let reason = format!("while saving the filter state of {}: {fault}", stream.path.display());
-                    account::stuck(stream, &mut self.services, &reason);
-                }
+            // A batch in the hand lies before the reader's position and has not entered the chain.
+            if !stream.chain.is_idle() || !stream.rest.is_empty() {
+                stream.save_due = true;
+                continue;
             }
+            if stream.armed.dearness.is_dear() && self.stopping.is_some_and(|deadline| Instant::now() >= deadline) {
+                continue; // its last snapshot will do
+            }
+            stream.save(&mut self.services);
         }
     }
 
-    /// A mark does not wait for ever for a filter that holds a line.
-    fn call_in(&mut self) {
+    /// Streams whose filters hold a line for too long.
+    pub(super) fn call_in(&mut self) {
         let now = self.services.now;
         for ix in self.streams.awake() {
             let Some(stream) = self.streams.get_mut(ix) else { continue };
-            if stream.chain.is_idle() && stream.chain.is_overdue(now) {
-                stream.chain.call_in(now);
+            stream.call_in_due = !stream.chain.is_idle();
+            if stream.call_in(now) {
                 self.schedule.ready(ix);
             }
         }
@@ -82,8 +78,7 @@ impl Shard {
         for ix in self.streams.awake() {
             let Some(stream) = self.streams.get_mut(ix).filter(|stream| stream.may_rest(now)) else { continue };
             stream.rest_tried = true;
-            stream.chain.rest(self.services.ledger(&stream.armed.entry.name), now, RestWhy::Idle);
-            stream.log_events();
+            stream.put_to_rest(RestWhy::Idle, &mut self.services);
         }
     }
 
@@ -218,29 +213,25 @@ impl Shard {
             .collect();
         for (cluster, why) in broken {
             tracing::error!(%cluster, "the producer failed for good, a new one replays from the marks: {why}");
-            self.services.producers.remove(&cluster);
-            self.services.forget_parcels_of(&cluster);
-            // What is parked has nothing under way and nothing to go back to.
-            let streams: Vec<StreamIx> = self
-                .streams
-                .iter()
-                .filter(|(_, stream)| stream.armed.entry.cluster == cluster)
-                .map(|(ix, _)| ix)
-                .collect();
-            for ix in streams {
-                let Some(stream) = self.streams.get_mut(ix) else {
-                    continue;
-                };
-                account::rewound(stream, &mut self.services);
-                if stream.life == Life::Finishing {
-                    stream.life = Life::Leaving;
-                }
-                if let Err(error) = stream.rewind() {
-                    let reason = format!("while going back in {}: {error}", stream.path.display());
-                    account::stuck(stream, &mut self.services, &reason);
-                }
-                self.schedule.ready(ix);
-            }
+            self.replace_producer(&cluster);
+        }
+    }
+
+    /// Nothing that the producer was given will ever be reported.
+    pub(super) fn replace_producer(&mut self, cluster: &Arc<str>) {
+        self.services.producers.remove(cluster);
+        self.services.forget_parcels_of(cluster);
+        // What is parked has nothing under way and nothing to go back to.
+        let streams: Vec<StreamIx> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.armed.entry.cluster == *cluster)
+            .map(|(ix, _)| ix)
+            .collect();
+        for ix in streams {
+            let Some(stream) = self.streams.get_mut(ix) else { continue };
+            stream.go_back(&mut self.services);
+            self.schedule.ready(ix);
         }
     }
 }

@@ -40,13 +40,11 @@ impl Shard {
 
     fn look_at_next(&mut self) {
         let Some(ix) = self.lively.queue.pop_front() else { return };
-        let now = self.services.now;
         // Parked, or gone: it has none.
         let Some(stream) = self.streams.get_whole(ix) else { return };
         let again = std::mem::take(&mut stream.read_since_seen) || !stream.chain.is_idle();
         if !again {
-            stream.chain.rest(self.services.ledger(&stream.armed.entry.name), now, RestWhy::TooMany);
-            stream.log_events();
+            stream.put_to_rest(RestWhy::TooMany, &mut self.services);
         }
         stream.lively = stream.chain.instances() > 0;
         if stream.lively {

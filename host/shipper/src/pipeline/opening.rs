@@ -2,6 +2,7 @@
 
 use super::command::{Opening, ShardReport};
 use super::recovery::Recovery;
+use super::seat::Seat;
 use super::shard::Shard;
 use super::stream::{Life, Stream, known_file};
 use super::streams::StreamIx;
@@ -107,7 +108,12 @@ fn new_stream(ix: StreamIx, beginning: Beginning, record: StreamRecord, reader: 
         key: beginning.key,
         ix,
         incarnation: 0,
-        chain: Chain::new(beginning.armed.clone(), facts),
+        chain: Seat::new(Chain::new(beginning.armed.clone(), facts)),
+        has_place: false,
+        goes_back: false,
+        is_saved: false,
+        save_due: false,
+        call_in_due: false,
         progress: Progress::new(reader.position(), reader.evidence()),
         armed: beginning.armed,
         next_armed: None,

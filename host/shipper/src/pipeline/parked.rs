@@ -5,6 +5,7 @@
 //! anything that is held, unsent or refused. Parking changes nothing that anybody could see.
 
 use super::recovery::Recovery;
+use super::seat::Seat;
 use super::stream::{Life, Stream};
 use super::streams::StreamIx;
 use crate::checkpoint::{Progress, StageSnapshot};
@@ -71,7 +72,7 @@ impl Parked {
             home: stream.home.clone(),
             target: stream.target.clone(),
             reader,
-            numbers: stream.chain.numbers_at_rest(snapshot)?,
+            numbers: stream.chain.at_rest()?.numbers_at_rest(snapshot)?,
             snapshot: snapshot.into(),
             partition,
             gone: stream.gone,
@@ -104,7 +105,12 @@ impl Parked {
             key: self.key,
             ix,
             incarnation: self.incarnation,
-            chain,
+            chain: Seat::new(chain),
+            has_place: false,
+            goes_back: false,
+            is_saved: false,
+            save_due: false,
+            call_in_due: false,
             progress,
             partition: self.partition.map(|number| (self.armed.entry.topics[0].to_string(), number)),
             armed: self.armed,

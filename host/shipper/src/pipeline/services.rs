@@ -2,6 +2,7 @@
 
 use super::budget::Budget;
 use super::command::ShardReport;
+use super::lane::{Lane, StartLane};
 use super::parcels::Parcels;
 use super::streams::StreamIx;
 use crate::deliver::{Producer, TopicDirectory};
@@ -58,6 +59,7 @@ pub(super) struct Services {
     pub budget: Budget,
     pub parcels: Parcels,
     pub shared: SharedInstances,
+    pub lane: Lane,
     pub ledgers: BTreeMap<EntryName, EntryLedger>,
     pub producers: HashMap<Arc<str>, Producer>,
     /// Topics that streams wait for.
@@ -71,7 +73,7 @@ pub(super) struct Services {
 }
 
 impl Services {
-    pub(super) fn new(settings: ShardSettings) -> Self {
+    pub(super) fn new(settings: ShardSettings, lane: StartLane) -> Self {
         // As many spare buffers as may be in flight: more are never needed, fewer would allocate under load.
         let spare = (settings.inflight_bytes_max / settings.batch_bytes.max(1)).clamp(4, 256);
         Services {
@@ -80,6 +82,7 @@ impl Services {
             budget: Budget::new(settings.inflight_bytes_max, settings.inflight_topic_bytes_max),
             parcels: Parcels::default(),
             shared: SharedInstances::default(),
+            lane: Lane::new(lane),
             ledgers: BTreeMap::new(),
             producers: HashMap::new(),
             topics_in_trouble: BTreeSet::new(),

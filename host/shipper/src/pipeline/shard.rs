@@ -6,6 +6,7 @@
 use super::account;
 use super::command::{ShardCommand, ShardReport, StopSummary};
 use super::housekeeping::PUBLISH_EVERY;
+use super::lane::StartLane;
 use super::lively::Lively;
 use super::schedule::Schedule;
 use super::services::{Services, ShardSettings};
@@ -17,7 +18,7 @@ use crate::deliver::Report;
 use crate::filter::ArmedChain;
 use crate::model::EntryName;
 use crate::observe::Board;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +28,9 @@ use tailmill_tail::StreamKey;
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// The longest wait for delivery reports: commands are looked at in between.
 const POLL_MAX: Duration = Duration::from_millis(5);
+
+/// The same while chains are away: they are waited for instead, and reports are looked at in between.
+const POLL_BESIDE_LANE: Duration = Duration::from_millis(1);
 
 /// Room for so many delivery reports is kept.
 const CAME_KEPT: usize = 1024;
@@ -41,6 +45,8 @@ pub struct ShardLinks {
     pub commits: Sender<CommitMessage>,
     /// Where counts are shown.
     pub board: Board,
+    /// Starts a second thread for filters whose calls are dear, when there are any.
+    pub lane: StartLane,
 }
 
 /// One shard.
@@ -53,20 +59,21 @@ pub struct Shard {
     pub(super) checkpoint_at: Instant,
     pub(super) publish_at: Instant,
     /// Set when the agent stops: when to give up waiting for acknowledgements.
-    stopping: Option<Instant>,
+    pub(super) stopping: Option<Instant>,
     came: Vec<Report>,
 }
 
 impl Shard {
     /// A shard without streams.
-    pub fn new(settings: ShardSettings, links: ShardLinks) -> Self {
+    pub fn new(settings: ShardSettings, mut links: ShardLinks) -> Self {
         let now = Instant::now();
+        let lane = std::mem::replace(&mut links.lane, Box::new(|_| Err("it was started before".to_owned())));
         Shard {
             streams: Streams::default(),
             schedule: Schedule::default(),
             checkpoint_at: now + settings.checkpoint_every,
             publish_at: now,
-            services: Services::new(settings),
+            services: Services::new(settings, lane),
             lively: Lively::default(),
             links,
             stopping: None,
@@ -76,33 +83,42 @@ impl Shard {
 
     /// Works until it is told to stop, or the conductor is gone.
     pub fn run(mut self) {
-        loop {
-            if !self.take_commands() || self.is_drained() {
-                break;
-            }
-            self.poll_reports();
-            self.services.now = Instant::now();
-            self.schedule.ring(self.services.now);
-            if let Some(ix) = self.schedule.next() {
-                self.turn(ix);
-            }
-            self.housekeeping();
+        while self.hear() && self.wait() && !self.is_drained() {
+            self.round();
         }
         self.finish();
     }
 
-    /// Takes what was said, waiting for it when there is nothing else to do. False when nobody can say anything more.
-    fn take_commands(&mut self) -> bool {
+    /// What is done between two looks at the commands.
+    pub(super) fn round(&mut self) {
+        self.poll_reports();
+        self.services.now = Instant::now();
+        self.schedule.ring(self.services.now);
+        if let Some(ix) = self.schedule.next() {
+            self.turn(ix);
+        }
+        self.housekeeping();
+    }
+
+    /// Takes what was said and what comes from the lane. False when nobody can say anything more.
+    pub(super) fn hear(&mut self) -> bool {
         loop {
             match self.links.commands.try_recv() {
                 Ok(command) => self.obey(command),
                 Err(crossbeam_channel::TryRecvError::Empty) => break,
-                Err(crossbeam_channel::TryRecvError::Disconnected) => {
-                    return self.stopping.is_some();
-                }
+                Err(crossbeam_channel::TryRecvError::Disconnected) => return self.goes_on_alone(),
             }
         }
-        if self.schedule.has_ready() || !self.services.parcels.is_empty() {
+        while let Ok(from_lane) = self.services.lane.returns().try_recv() {
+            self.welcome(from_lane);
+        }
+        true
+    }
+
+    /// Waits for the next of these when there is nothing else to do.
+    fn wait(&mut self) -> bool {
+        let reports_may_come = !self.services.parcels.is_empty();
+        if self.schedule.has_ready() || reports_may_come && self.services.lane.away() == 0 {
             return true;
         }
         let now = Instant::now();
@@ -113,15 +129,25 @@ impl Shard {
             .chain([self.checkpoint_at, self.publish_at])
             .chain(self.stopping)
             .min();
-        let wait = next.map_or(WAIT_MAX, |moment| moment.saturating_duration_since(now)).min(WAIT_MAX);
-        match self.links.commands.recv_timeout(wait) {
-            Ok(command) => {
-                self.obey(command);
-                true
-            }
-            Err(RecvTimeoutError::Timeout) => true,
-            Err(RecvTimeoutError::Disconnected) => self.stopping.is_some(),
+        let longest = if reports_may_come { POLL_BESIDE_LANE } else { WAIT_MAX };
+        let wait = next.map_or(longest, |moment| moment.saturating_duration_since(now)).min(longest);
+        crossbeam_channel::select! {
+            recv(self.links.commands) -> command => match command {
+                Ok(command) => self.obey(command),
+                Err(_) => return self.goes_on_alone(),
+            },
+            recv(self.services.lane.returns()) -> from_lane => if let Ok(from_lane) = from_lane {
+                self.welcome(from_lane);
+            },
+            default(wait) => {}
         }
+        true
+    }
+
+    /// Nobody can say anything more: a shard that stops goes on to its end.
+    fn goes_on_alone(&mut self) -> bool {
+        self.links.commands = crossbeam_channel::never();
+        self.stopping.is_some()
     }
 
     fn obey(&mut self, command: ShardCommand) {
@@ -197,6 +223,7 @@ impl Shard {
             Turn::Idle => {}
             Turn::Starved => self.schedule.starved(ix),
             Turn::Unpacking => self.schedule.wait_to_unpack(ix),
+            Turn::Crowded => self.services.lane.wait(stream.entry(), ix),
             Turn::Until(moment) => self.schedule.at(moment, ix),
             Turn::AsksNext => self.ask_next(ix),
             Turn::Truncated => {
@@ -213,6 +240,7 @@ impl Shard {
         for report in self.services.says.drain(..) {
             (self.links.report)(report);
         }
+        self.arrange_places(ix, turn);
         self.pass_on(ix);
         self.note_lively(ix);
         self.end_if_due(ix);
@@ -229,6 +257,7 @@ impl Shard {
             return;
         };
         stream.leave_ledger(&mut self.services);
+        stream.leave_lane(&mut self.services);
         let key = stream.key.clone();
         let record = match &report {
             ShardReport::Finished { record, .. }
@@ -248,8 +277,9 @@ impl Shard {
 
     /// Takes delivery reports, waiting a little when there is nothing else to do.
     fn poll_reports(&mut self) {
-        let mut wait =
-            if self.schedule.has_ready() || self.services.parcels.is_empty() { Duration::ZERO } else { POLL_MAX };
+        // With chains away `wait` has waited.
+        let waits = !self.schedule.has_ready() && !self.services.parcels.is_empty() && self.services.lane.away() == 0;
+        let mut wait = if waits { POLL_MAX } else { Duration::ZERO };
         if let Some(moment) = self.schedule.next_timer() {
             wait = wait.min(moment.saturating_duration_since(Instant::now()));
         }
@@ -297,7 +327,7 @@ impl Shard {
     }
 
     /// Whether a stopping shard has nothing left to wait for.
-    fn is_drained(&self) -> bool {
+    pub(super) fn is_drained(&self) -> bool {
         let Some(deadline) = self.stopping else {
             return false;
         };
@@ -306,7 +336,7 @@ impl Shard {
     }
 
     /// Gives up what is still under way, collects every report, writes the marks.
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         let mut came = Vec::new();
         let until = Instant::now() + Duration::from_secs(2);
         for producer in self.services.producers.values_mut() {
@@ -320,6 +350,7 @@ impl Shard {
                 self.settle(report);
             }
         }
+        self.services.lane.close();
         self.take_snapshots();
         self.commit_marks(true);
         self.publish();

@@ -5,6 +5,7 @@ use super::line_numbers::LineNumbers;
 use super::lineage::WaitFor;
 use super::outgoing::Outgoing;
 use super::recovery::Recovery;
+use super::seat::Seat;
 use super::streams::StreamIx;
 use crate::checkpoint::{Progress, ResumePoint, StageSnapshot, StreamRecord};
 use crate::filter::{ArmedChain, Chain};
@@ -66,7 +67,16 @@ pub(super) struct Stream {
     /// Its real path when it was opened, where that is another one.
     pub target: Option<Arc<Path>>,
     pub reader: Reader,
-    pub chain: Chain,
+    pub chain: Seat,
+    /// It has, or may have, a batch on the lane.
+    pub has_place: bool,
+    /// It goes back to its mark as soon as its chain is here.
+    pub goes_back: bool,
+    /// Its filters' state was saved on the lane, and nothing has happened to it since.
+    pub is_saved: bool,
+    /// Housekeeping wanted its filters' state, or what they hold too long, while it was at work: at its next boundary.
+    pub save_due: bool,
+    pub call_in_due: bool,
     pub progress: Progress,
     pub life: Life,
     /// A batch in its hand: it waits for the file before, or was taken apart because a line of it is stepped over.
@@ -176,7 +186,7 @@ impl Stream {
             && self.outstanding == 0
             && self.stuck.is_none()
             && self.next_armed.is_none()
-            && (self.rest_tried || !self.chain.has_instances())
+            && (self.rest_tried || !self.chain.at_rest().is_some_and(Chain::has_instances))
     }
 
     /// Nothing came for a while and nothing is on its way: its filters' instances may be put to rest.
@@ -184,10 +194,9 @@ impl Stream {
         self.at_end
             && !self.rest_tried
             && self.outstanding == 0
-            && self.chain.is_idle()
             && self.rest.is_empty()
             && now.saturating_duration_since(self.read_at) >= REST_AFTER
-            && self.chain.has_instances()
+            && self.chain.at_rest().is_some_and(Chain::has_instances)
     }
 
     /// What a person sees of it.
@@ -253,7 +262,8 @@ impl Stream {
     /// Goes on from a snapshot whose offset the reader stands at. A chain that cannot take it (other filters now, and no
     /// one to take the lines it holds) begins at the oldest line that the snapshot holds.
     pub(super) fn restore(&mut self, offset: FileOffset, evidence: Evidence, stages: Vec<StageSnapshot>) {
-        match self.chain.restore_later(&stages, offset) {
+        let Some(chain) = self.chain.here() else { return };
+        match chain.restore_later(&stages, offset) {
             Ok(()) => self.progress.snapshot_taken(offset, evidence, stages),
             Err(fault) => {
                 let oldest = stages.iter().filter_map(|stage| stage.oldest_held).min().unwrap_or(offset);
@@ -269,7 +279,8 @@ impl Stream {
     }
 
     /// Back to the last resume point: what is under way is forgotten and read again. Whoever calls this has made sure
-    /// that no record of the old incarnation can still overtake (its producer is gone, or nothing is outstanding).
+    /// that no record of the old incarnation can still overtake (its producer is gone, or nothing is outstanding), and
+    /// that the chain is not away.
     pub(super) fn rewind(&mut self) -> Result<(), tailmill_tail::reader::ReadError> {
         let (position, held) = (self.position(), self.chain.oldest_held());
         let (resume, evidence) = self.progress.resume_point(position, held);

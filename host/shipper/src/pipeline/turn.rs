@@ -1,11 +1,14 @@
 //! One turn of a stream: batches through read, filter and deliver until its time is up or it has to wait.
 
+use super::errand::{Came, Errand};
 use super::services::Services;
 use super::stream::{Life, Stream, Stuck};
 use super::{account, events};
-use crate::filter::Step;
+use crate::filter::{ArmedChain, Chain, Step};
 use crate::model::HeaderKind;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tailmill_engine::Fault;
 use tailmill_tail::{BatchLimits, FileOffset, Read};
 
 /// How long a filter that fails with `on_error: block` rests before it gets the line again: a new module may have come
@@ -29,6 +32,8 @@ pub(super) enum Turn {
     Starved,
     /// Enough compressed files are being unpacked: until it is this one's turn.
     Unpacking,
+    /// Enough streams of its entry have a batch on the lane: until it is this one's turn.
+    Crowded,
     /// Until this moment, or until something happens.
     Until(Instant),
     /// At the end of a finished file, with a record that may go on in the next one: what that begins with has to be known.
@@ -53,27 +58,39 @@ impl Stream {
 
     /// One step of a turn; `Some` ends it.
     fn turn_step(&mut self, services: &mut Services, until: Instant, may_read: bool) -> Option<Turn> {
+        if self.chain.is_away() {
+            return Some(Turn::Idle);
+        }
         if self.recovery.is_active() {
             return Some(self.recover(services).map_or(Turn::Idle, Turn::Until));
         }
         if !self.send_unsent(services) {
             return Some(Turn::Until(services.now + services.settings.topic_retry));
         }
-        self.swap_if_due(services);
+        if let Some(came) = self.chain.take() {
+            return self.came(came, services);
+        }
+        if let Some(armed) = self.swap_due() {
+            return self.errand(Errand::Swap(armed), services, until);
+        }
         if let Some(stuck) = self.stuck.as_ref().filter(|stuck| stuck.retry_at > services.now) {
             return Some(Turn::Until(stuck.retry_at));
         }
         if !self.chain.is_idle() {
-            return self.work(services, until);
+            return self.errand(Errand::Step, services, until);
         }
-        if let Some(moment) = self.chain.tick_due() {
+        let Some(chain) = self.chain.here() else { return Some(Turn::Idle) };
+        if let Some(moment) = chain.tick_due() {
             if moment <= services.now {
-                self.chain.tick(services.now);
+                chain.tick(services.now);
                 // What a tick lets go a later filter may hold, and let go when the chain is flushed.
                 self.flushed = false;
                 return None;
             }
             services.wake_at(self.ix, moment);
+        }
+        if self.catches_up(services) {
+            return None;
         }
         match self.life {
             Life::Finishing | Life::Truncated | Life::GivingUp { .. } => return self.let_go(services),
@@ -91,17 +108,48 @@ impl Stream {
         if !services.budget.has_room(self.entry(), &self.topic().clone()) {
             return Some(Turn::Starved);
         }
+        if self.armed.dearness.is_dear() && !services.lane.may_enter(self.entry(), self.ix, self.has_place) {
+            return Some(Turn::Crowded);
+        }
         self.read_more(services)
     }
 
-    /// The chain has a batch: let it work.
-    fn work(&mut self, services: &mut Services, until: Instant) -> Option<Turn> {
-        let step = {
-            let entry = self.armed.entry.name.clone();
-            let (shared, ledger) = services.shared_and_ledger(&entry);
-            self.chain.step(shared, ledger, until)
-        };
+    /// Has the chain do something that calls its filters: on the spot, or on the lane when such calls are dear.
+    fn errand(&mut self, errand: Errand, services: &mut Services, until: Instant) -> Option<Turn> {
+        let next = if let Errand::Swap(armed) = &errand { armed } else { &self.armed };
+        self.is_saved = false;
+        let is_dear = self.armed.dearness.is_dear() || next.dearness.is_dear();
+        if is_dear && services.lane.is_up() {
+            self.send_away(errand, services);
+            return Some(Turn::Idle);
+        }
+        let Some(chain) = self.chain.here() else { return Some(Turn::Idle) };
+        let entry = self.armed.entry.name.clone();
+        let (shared, ledger) = services.shared_and_ledger(&entry);
+        let (came, longest_call) = errand.run(chain, shared, ledger, until);
+        self.saw(&came, longest_call);
+        self.came(came, services)
+    }
+
+    /// What came of an errand.
+    fn came(&mut self, came: Came, services: &mut Services) -> Option<Turn> {
         self.log_events();
+        match came {
+            Came::Stepped(step) => self.stepped(step, services),
+            Came::Swapped(armed, swapped) => self.swapped(armed, swapped, services),
+            Came::Saved(saved) => {
+                self.saved(saved, services);
+                (self.dirty, self.is_saved) = (true, true);
+                None
+            }
+            Came::Rested => {
+                self.rest_tried = true;
+                None
+            }
+        }
+    }
+
+    fn stepped(&mut self, step: Step, services: &mut Services) -> Option<Turn> {
         match step {
             Step::Working => Some(Turn::Again),
             Step::Done(answered) => {
@@ -129,16 +177,15 @@ impl Stream {
     }
 
     /// At a batch boundary, or while stuck: take over what the entry says now.
-    fn swap_if_due(&mut self, services: &mut Services) {
+    fn swap_due(&mut self) -> Option<Arc<ArmedChain>> {
         if !self.chain.is_idle() && self.stuck.is_none() {
-            return;
+            return None;
         }
-        let Some(armed) = self.next_armed.take() else {
-            return;
-        };
-        let entry = armed.entry.name.clone();
-        let (shared, ledger) = services.shared_and_ledger(&entry);
-        match self.chain.swap(armed.clone(), shared, ledger) {
+        self.next_armed.take()
+    }
+
+    fn swapped(&mut self, armed: Arc<ArmedChain>, swapped: Result<(), Fault>, services: &mut Services) -> Option<Turn> {
+        match swapped {
             Ok(()) => {
                 self.reader.set_framing(armed.entry.framing.clone());
                 if armed.entry.topics[0] != self.armed.entry.topics[0] {
@@ -151,12 +198,13 @@ impl Stream {
                 self.flushed = false;
             }
             Err(fault) => {
+                let entry = &armed.entry.name;
                 let reason =
                     format!("the new filters of entry {entry} do not take over: {fault}; the old ones stay in force");
                 account::stuck(self, services, &reason);
             }
         }
-        self.log_events();
+        None
     }
 
     /// What guests said and how they failed, under the entry's and the filter's name.
@@ -172,7 +220,7 @@ impl Stream {
             self.enter(batch);
             return None;
         }
-        let limits = BatchLimits { bytes: services.settings.batch_bytes, lines: self.batch_lines };
+        let limits = BatchLimits { bytes: services.settings.batch_bytes, lines: self.next_lines() };
         let read = match self.may_go_on() {
             true => self.reader.read(&limits, &services.pool),
             false => self.reader.read_due(&limits, &services.pool, services.now),
@@ -256,7 +304,10 @@ impl Stream {
             if self.armed.entry.headers.contains(&HeaderKind::Line) {
                 self.line_numbers.get_or_insert_default().add(&batch);
             }
-            self.chain.offer(batch);
+            match self.chain.here() {
+                Some(chain) => chain.offer(batch),
+                None => self.rest.push_front(batch),
+            }
         }
     }
 
@@ -321,10 +372,11 @@ impl Stream {
 
     /// Batches follow the cost of the filters, so that a call aims at 10 ms and a slow filter does not hold the shard.
     fn adapt_batch(&mut self) {
-        let Some(ns_per_line) = self.chain.cost_hint() else {
+        let Some(ns_per_line) = self.chain.at_rest().and_then(Chain::cost_hint) else {
             return;
         };
         self.batch_lines = fitting_lines(ns_per_line, self.batch_lines_max);
+        self.armed.dearness.fits(self.batch_lines);
     }
 }
 

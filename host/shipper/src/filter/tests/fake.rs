@@ -7,6 +7,7 @@
 //! It also checks that the lines it gets are numbered without gaps, over its whole life and over saved states.
 
 use crate::filter::armory::{ArmedChain, ArmedStage};
+use crate::filter::dear::Dearness;
 use crate::filter::guest::{Guest, Starter};
 use crate::model::{BreakerPlan, EntryPlan, FilterPlan, HeldPlan, ModuleFile, OnError};
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ use tailmill_engine::{
 
 /// What a fake filter is like.
 #[derive(Clone, Debug)]
-pub(super) struct Fake {
+pub(crate) struct Fake {
     pub name: &'static str,
     /// Stands for the module's bytes and the config.
     #[allow(dead_code)] // Told apart by the swap tests.
@@ -41,7 +42,7 @@ pub(super) struct Fake {
 
 /// Which line a fault names.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum NamesLine {
+pub(crate) enum NamesLine {
     Never,
     Truly,
     /// Always the first of the call.
@@ -70,7 +71,7 @@ impl Default for Fake {
 
 /// What all instances of a test share: faults that pass, and how often things happened.
 #[derive(Debug, Default)]
-pub(super) struct World {
+pub(crate) struct World {
     /// Texts of `x` lines that are healed and of `o` lines that had their fault.
     pub healed: BTreeSet<Vec<u8>>,
     pub heal_all: bool,
@@ -88,19 +89,53 @@ pub(super) struct World {
     pub runs: u32,
     pub lines: usize,
     pub faults: u32,
+    /// Whoever runs lines passes it first.
+    pub gate: Gate,
 }
 
-pub(super) type Shared = Arc<Mutex<World>>;
+/// What a test does in the middle of a call, given its first line.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Option<Arc<Pass>>);
+
+type Pass = dyn Fn(&[u8]) + Send + Sync;
+
+impl Gate {
+    pub(crate) fn new(body: impl Fn(&[u8]) + Send + Sync + 'static) -> Gate {
+        Gate(Some(Arc::new(body)))
+    }
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Gate")
+    }
+}
+
+pub(crate) type Shared = Arc<Mutex<World>>;
 
 /// An armed chain of fakes.
-pub(super) fn armed(fakes: &[Fake], world: &Shared) -> Arc<ArmedChain> {
+pub(crate) fn armed(fakes: &[Fake], world: &Shared) -> Arc<ArmedChain> {
     armed_with_topics(fakes, world, &["main", "side"])
 }
 
-pub(super) fn armed_with_topics(fakes: &[Fake], world: &Shared, topics: &[&str]) -> Arc<ArmedChain> {
+pub(crate) fn armed_with_topics(fakes: &[Fake], world: &Shared, topics: &[&str]) -> Arc<ArmedChain> {
     let stages: Vec<ArmedStage> = fakes.iter().enumerate().map(|(place, fake)| stage(place, fake, world)).collect();
     let topics: Vec<Arc<str>> = topics.iter().map(|topic| (*topic).into()).collect();
-    Arc::new(ArmedChain { entry: Arc::new(entry(topics, stages.iter().map(|s| s.plan.clone()).collect())), stages })
+    let entry = Arc::new(entry(topics, stages.iter().map(|s| s.plan.clone()).collect()));
+    Arc::new(ArmedChain { entry, stages, dearness: Dearness::starting_in(Duration::ZERO) })
+}
+
+/// An armed chain of fakes for this entry, whose filters took so long to start.
+pub(crate) fn armed_entry(
+    entry: EntryPlan,
+    fakes: &[Fake],
+    world: &Shared,
+    longest_start: Duration,
+) -> Arc<ArmedChain> {
+    let stages: Vec<ArmedStage> = fakes.iter().enumerate().map(|(place, fake)| stage(place, fake, world)).collect();
+    let filters = stages.iter().map(|stage| stage.plan.clone()).collect();
+    let entry = Arc::new(EntryPlan { filters, ..entry });
+    Arc::new(ArmedChain { entry, stages, dearness: Dearness::starting_in(longest_start) })
 }
 
 fn stage(place: usize, fake: &Fake, world: &Shared) -> ArmedStage {
@@ -123,10 +158,11 @@ fn stage(place: usize, fake: &Fake, world: &Shared) -> ArmedStage {
         has_ticks: fake.ticks,
         has_finish: fake.finish && !fake.stateless,
         has_state: fake.has_state,
+        start_took: Duration::ZERO,
     }
 }
 
-pub(super) fn entry(topics: Vec<Arc<str>>, filters: Vec<FilterPlan>) -> EntryPlan {
+pub(crate) fn entry(topics: Vec<Arc<str>>, filters: Vec<FilterPlan>) -> EntryPlan {
     EntryPlan { filters, ..EntryPlan::sample(topics) }
 }
 
@@ -213,7 +249,7 @@ impl FakeGuest {
     }
 }
 
-pub(super) fn join<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+pub(crate) fn join<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     lines.collect::<Vec<_>>().join(&b'+')
 }
 
@@ -222,6 +258,8 @@ impl Guest for FakeGuest {
         self.runs += 1;
         self.world().runs += 1;
         self.world().lines += lines.len();
+        let Gate(gate) = self.world().gate.clone();
+        gate.iter().for_each(|gate| gate(lines.line(0)));
         if !self.fake.stateless {
             assert!(
                 self.state.next.is_none_or(|next| next == first),
@@ -352,7 +390,7 @@ impl Out {
 }
 
 /// A column with these values.
-pub(super) fn column(values: &[Option<String>]) -> Column {
+pub(crate) fn column(values: &[Option<String>]) -> Column {
     let mut column = Column::default();
     for value in values {
         let start = column.data.len() as u32;

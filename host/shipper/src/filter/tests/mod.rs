@@ -4,7 +4,7 @@
 mod bench; // a chain, its input and what came out
 mod breakers; // filters that fail too often
 mod cases; // one behaviour a test
-mod fake; // a guest that does what the lines say
+pub(crate) mod fake; // a guest that does what the lines say
 mod model; // a chain without batches, faults or numbers
 mod once; // random upheavals: every line comes out once
 mod rest; // instances at rest, and replaced
