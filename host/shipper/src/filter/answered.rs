@@ -110,6 +110,8 @@ pub struct StageEvent {
 pub enum What {
     /// A call failed; the instance was replaced.
     Fault(Fault),
+    /// So many more did, of which there is no event: there were too many.
+    MoreFaults(u64),
     /// What the guest logged, printed and counted.
     Notes(HostNotes),
     /// Its memory had grown near its limit: another instance goes on.

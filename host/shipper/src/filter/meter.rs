@@ -69,7 +69,22 @@ impl Events {
         let matters = matches!(what, What::BreakerOpened { .. } | What::BreakerClosed);
         if matters || self.list.len() < EVENTS_MAX {
             self.list.push(StageEvent { stage: ledger.place, filter: Arc::clone(&ledger.name), what });
+        } else if matches!(what, What::Fault(_)) {
+            self.one_more(ledger);
         }
+    }
+
+    /// A fault for which there is no room: one event for each place of the chain says how many.
+    fn one_more(&mut self, ledger: &FilterLedger) {
+        let of_place = self.list.iter_mut().filter(|event| event.stage == ledger.place);
+        for event in of_place {
+            if let What::MoreFaults(more) = &mut event.what {
+                *more += 1;
+                return;
+            }
+        }
+        let (stage, filter) = (ledger.place, Arc::clone(&ledger.name));
+        self.list.push(StageEvent { stage, filter, what: What::MoreFaults(1) });
     }
 }
 

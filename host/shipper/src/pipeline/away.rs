@@ -50,7 +50,7 @@ impl Stream {
         }
         let Some(chain) = self.chain.here() else { return };
         let saved = chain.snapshot(services.ledger(&self.armed.entry.name));
-        self.log_events();
+        self.log_events(services);
         self.saved(saved, services);
     }
 
@@ -61,7 +61,7 @@ impl Stream {
         }
         let (Some(chain), now) = (self.chain.here(), services.now) else { return };
         chain.rest(services.ledger(&self.armed.entry.name), now, why);
-        self.log_events();
+        self.log_events(services);
     }
 
     /// At a batch boundary: what housekeeping would have done, had it found the stream at one. A stream with a dear chain and
@@ -95,9 +95,11 @@ impl Stream {
             // At rest, and its state cannot be saved whole: an older one would bring back all that went out since.
             Ok(None) if self.chain.is_idle() => self.progress.forget_snapshots(),
             Ok(None) => {}
+            // The log has it as a fault, bounded.
             Err(fault) => {
                 let reason = format!("while saving the filter state of {}: {fault}", self.path.display());
-                account::stuck(self, services, &reason);
+                let now_ms = services.now_ms();
+                services.ledger(&self.armed.entry.name).error(now_ms, reason);
             }
         }
     }

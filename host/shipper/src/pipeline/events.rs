@@ -1,16 +1,22 @@
-//! What filters said and how they failed, as log lines. Bounded by the chain; the ledger has the counts.
+//! What filters said and how they failed, as log lines. Bounded by the chain, and for faults by `said`; the ledger has the
+//! counts.
 
+use super::said::{Said, TOLD, Untold};
 use crate::filter::{StageEvent, What};
 use crate::model::{BreakerThen, EntryName};
 use std::path::Path;
+use std::time::Instant;
 
 /// Logs one event under the entry's and the filter's name.
-pub(super) fn log(entry: &EntryName, path: &Path, event: &StageEvent) {
+pub(super) fn log(entry: &EntryName, path: &Path, event: &StageEvent, said: &mut Said, now: Instant) {
     let (filter, file) = (&*event.filter, path.display());
     match &event.what {
         What::Fault(fault) => {
-            tracing::warn!(%entry, filter, %file, "the filter failed and was replaced: {fault}")
+            if said.tells(entry, &event.filter, now, || fault.to_string()) {
+                tracing::warn!(%entry, filter, %file, "the filter failed and was replaced: {fault}");
+            }
         }
+        What::MoreFaults(more) => said.more(entry, &event.filter, now, *more),
         What::BreakerOpened { faults, then, seconds, fault } => {
             let meanwhile = match then {
                 BreakerThen::Hold => "the entry waits",
@@ -40,4 +46,14 @@ pub(super) fn log(entry: &EntryName, path: &Path, event: &StageEvent) {
             }
         }
     }
+}
+
+/// Faults that were not told one by one.
+pub(super) fn log_untold(untold: &Untold) {
+    let Untold { entry, filter, faults, seconds, last } = untold;
+    let filter = &**filter;
+    tracing::warn!(
+        %entry, filter, faults,
+        "{faults} more faults of filter {filter} in the last {seconds} s, beyond the first {TOLD} that were told; the last: {last}"
+    );
 }

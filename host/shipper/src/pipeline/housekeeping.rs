@@ -1,5 +1,6 @@
 //! What a shard does every now and then: marks to the store, counts to the board, a new producer for a broken one.
 
+use super::events;
 use super::shard::Shard;
 use super::stream::Stream;
 use super::streams::StreamIx;
@@ -30,6 +31,7 @@ impl Shard {
             self.put_to_rest();
             self.call_in();
             self.commit_marks(false);
+            self.tell_untold(false);
             self.services.lane.close_if_idle(now);
             self.say_pinned();
             self.pass_unpackers_on();
@@ -70,6 +72,11 @@ impl Shard {
                 self.schedule.ready(ix);
             }
         }
+    }
+
+    /// Says how many faults the log did not tell one by one.
+    pub(super) fn tell_untold(&mut self, at_end: bool) {
+        self.services.said.untold(self.services.now, at_end).iter().for_each(events::log_untold);
     }
 
     /// Filters of streams to which nothing came for a while need no instances.

@@ -26,6 +26,7 @@ mod outgoing; // from an answer to parcels
 mod parcels; // which stream a report belongs to
 mod parked; // a stream that sleeps, in few bytes
 mod recovery; // records that Kafka refused
+mod said; // how often the log says that a filter failed
 mod schedule; // whose turn it is
 mod seat; // where a stream's chain is
 mod services; // what a shard lends its streams

@@ -4,6 +4,7 @@ use super::budget::Budget;
 use super::command::ShardReport;
 use super::lane::{Lane, StartLane};
 use super::parcels::Parcels;
+use super::said::Said;
 use super::streams::StreamIx;
 use crate::deliver::{Producer, TopicDirectory};
 use crate::filter::SharedInstances;
@@ -61,6 +62,8 @@ pub(super) struct Services {
     pub shared: SharedInstances,
     pub lane: Lane,
     pub ledgers: BTreeMap<EntryName, EntryLedger>,
+    /// Faults of filters that the log told of.
+    pub said: Said,
     pub producers: HashMap<Arc<str>, Producer>,
     /// Topics that streams wait for.
     pub topics_in_trouble: BTreeSet<Part>,
@@ -84,6 +87,7 @@ impl Services {
             shared: SharedInstances::default(),
             lane: Lane::new(lane),
             ledgers: BTreeMap::new(),
+            said: Said::default(),
             producers: HashMap::new(),
             topics_in_trouble: BTreeSet::new(),
             totals: ShardTotals::default(),

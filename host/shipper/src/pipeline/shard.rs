@@ -353,6 +353,7 @@ impl Shard {
         self.services.lane.close();
         self.take_snapshots();
         self.commit_marks(true);
+        self.tell_untold(true);
         self.publish();
         let unsent: u64 = self.streams.iter().map(|(_, stream)| stream.unsent_records()).sum();
         let summary = StopSummary { shard: self.services.settings.shard, undelivered_records: undelivered + unsent };

@@ -133,7 +133,7 @@ impl Stream {
 
     /// What came of an errand.
     fn came(&mut self, came: Came, services: &mut Services) -> Option<Turn> {
-        self.log_events();
+        self.log_events(services);
         match came {
             Came::Stepped(step) => self.stepped(step, services),
             Came::Swapped(armed, swapped) => self.swapped(armed, swapped, services),
@@ -208,9 +208,9 @@ impl Stream {
     }
 
     /// What guests said and how they failed, under the entry's and the filter's name.
-    pub(super) fn log_events(&mut self) {
+    pub(super) fn log_events(&mut self, services: &mut Services) {
         for event in self.chain.take_events() {
-            events::log(self.entry(), &self.path, &event);
+            events::log(self.entry(), &self.path, &event, &mut services.said, services.now);
         }
     }
 

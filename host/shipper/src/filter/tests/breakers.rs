@@ -20,7 +20,7 @@ fn news(bench: &mut Bench) -> Vec<String> {
     let said = |what| match what {
         What::BreakerOpened { faults, then, .. } => Some(format!("opened after {faults}: {then:?}")),
         What::BreakerClosed => Some("closed".to_owned()),
-        What::Fault(_) | What::Notes(_) | What::Grown => None,
+        What::Fault(_) | What::MoreFaults(_) | What::Notes(_) | What::Grown => None,
     };
     bench.chain.take_events().into_iter().filter_map(|event| said(event.what)).collect()
 }

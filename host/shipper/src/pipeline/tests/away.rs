@@ -1,13 +1,15 @@
 //! What may happen to a stream while its chain is away: nothing is lost, nothing comes twice, the count is right, and
 //! nobody else waits.
 
+use super::super::said::TOLD;
 use super::super::{ShardCommand, ShardReport};
 use super::rig::{HANG, Rig, text, tokens};
 use crate::checkpoint::ResumePoint;
 use crate::filter::tests::fake::{Fake, Gate};
-use crate::model::HeldPlan;
+use crate::model::{HeldPlan, OnError};
 use crossbeam_channel::bounded;
-use std::sync::Arc;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tailmill_tail::StreamKey;
 
@@ -315,6 +317,48 @@ fn a_stream_that_is_away_whenever_somebody_looks_has_lines_called_in_that_are_he
         rig.shard.call_in();
         rig.trip();
         rig.rounds(1);
+    }
+}
+
+#[test]
+fn faults_of_a_filter_are_told_a_few_times_and_then_counted() {
+    let told = Told::default();
+    let to = told.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || to.clone()).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        let mut rig = Rig::new();
+        let armed = rig.armed("bad", &[Fake { on_error: OnError::Pass, ..fakes()[0].clone() }], false);
+        rig.write(1, 0, &"x".repeat(300));
+        rig.open(1, &armed);
+        rig.until("all has arrived", |rig| rig.arrived_so_far("bad") == 300);
+        rig.shard.tell_untold(true);
+    });
+    let log = told.text();
+    assert_eq!(log.matches("the filter failed and was replaced").count() as u64, TOLD, "{log}");
+    assert_eq!(log.matches(" more faults of filter fake in the last").count(), 1, "{log}");
+    // Each line failed with others, and twice alone.
+    let more = log.split(" more faults").next().and_then(|before| before.rsplit(' ').next()?.parse::<u64>().ok());
+    assert!(more >= Some(600 - TOLD), "{log}");
+}
+
+/// What the log said.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<u8>>>);
+
+impl Told {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("no panic")).into_owned()
+    }
+}
+
+impl Write for Told {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

@@ -151,6 +151,11 @@ impl Rig {
         streams.map(|(_, stream)| stream.pending().lines).sum()
     }
 
+    /// Lines of an entry that were delivered.
+    pub(super) fn arrived_so_far(&mut self, entry: &str) -> u64 {
+        self.shard.services.ledger(&entry.into()).delivered.lines
+    }
+
     /// The process ends without notice; another one begins with what was written down.
     pub(super) fn crash(&mut self) {
         self.note_commits();
