@@ -130,6 +130,17 @@ fn counting(version: u32, before_load: &str) -> Vec<u8> {
     module_with("", LINE, "(param $data i32) (param $len i32) (result i32)", run, "", &state)
 }
 
+/// A module of the batch world that takes memory until it gets no more, writes to all of it, and crashes.
+pub fn swells() -> Vec<u8> {
+    batch_world(
+        "(loop $more
+            (local.set $i (memory.grow (i32.const 16)))
+            (if (i32.eq (local.get $i) (i32.const -1)) (then unreachable))
+            (memory.fill (i32.mul (local.get $i) (i32.const 65536)) (i32.const 1) (i32.const 1048576))
+            (br $more))",
+    )
+}
+
 /// A module of the batch world that keeps every line and counts to `steps` first, in every call.
 pub fn burns(steps: u32) -> Vec<u8> {
     batch_world(&format!(

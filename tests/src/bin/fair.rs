@@ -1,9 +1,10 @@
-//! `make bench-fair`: how fast a good entry is beside a filter that takes nearly all of its time on every call, and
-//! beside a bisection that goes on for long, on the same shard; against its rate alone. Rates of one run as ratios, in
-//! turn over several rounds; absolute ones mean nothing beyond this machine.
+//! `make bench-fair`: how fast a good entry is beside slow and hostile filters on the same shard, against its rate alone:
+//! one that takes nearly all of its time on every call, one that loops for ever, one that takes all the memory there is,
+//! one that crashes. Without a breaker, which would leave the last three alone after a hundred lines; with one in a last
+//! row. Rates of one run as ratios, in turn over several rounds; absolute ones mean nothing beyond this machine.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is for whoever started it")]
 
-use serde_json::json;
+use serde_json::{Map, json};
 use std::time::{Duration, Instant};
 use tailmill_engine::{Engine, EngineOptions, Limits, Lines, Origin, Surroundings};
 use tailmill_tests::agent::Agent;
@@ -36,11 +37,13 @@ fn main() -> anyhow::Result<()> {
     }
     let kafka = Kafka::start();
     let steps = steps()?;
-    let endless = guests::batch_world("(loop $again (br $again))");
     let cases = [
         ("alone", None),
-        ("beside a slow filter", Some((guests::burns(steps), "pass"))),
-        ("beside a bisection", Some((endless, "drop"))),
+        ("slow", Some(Bad { module: guests::burns(steps), breaks: false })),
+        ("loop", Some(Bad { module: guests::batch_world("(loop $again (br $again))"), breaks: false })),
+        ("memory bomb", Some(Bad { module: guests::swells(), breaks: false })),
+        ("trap", Some(Bad { module: guests::batch_world("unreachable"), breaks: false })),
+        ("trap, with a breaker", Some(Bad { module: guests::batch_world("unreachable"), breaks: true })),
     ];
     let text: Vec<u8> =
         (0..lines).flat_map(|number| [lines::line(Style::Access, 1, number), vec![b'\n']].concat()).collect();
@@ -58,24 +61,36 @@ fn main() -> anyhow::Result<()> {
         println!("{name:<22} {ratio:>6.2}");
     }
     if as_json {
-        println!("{}", json!({ "lines": lines, "rounds": rounds, "slow": ratios[1], "bisection": ratios[2] }));
+        let ratios: Map<_, _> =
+            cases.iter().zip(&ratios).map(|((name, _), ratio)| ((*name).to_owned(), json!(ratio))).collect();
+        println!("{}", json!({ "lines": lines, "rounds": rounds, "ratios": ratios }));
     }
     Ok(())
 }
 
+/// A filter of another entry.
+struct Bad {
+    module: Vec<u8>,
+    /// It is left alone when it fails too often.
+    breaks: bool,
+}
+
 /// Lines a second of the good entry, and calls of the bad one meanwhile.
-fn run(kafka: &Kafka, text: &[u8], lines: u64, bad: Option<&(Vec<u8>, &str)>) -> anyhow::Result<(f64, u64)> {
+fn run(kafka: &Kafka, text: &[u8], lines: u64, bad: Option<&Bad>) -> anyhow::Result<(f64, u64)> {
     let topics = ["good", "bad"].map(|name| kafka.topic(name, 1));
     let mut agent = Agent::new(kafka);
     agent.set("agent", "shards", 1).stock("grep");
     let (mut good, mut to_bad) = (log(&agent, "good", Style::Access, 1), log(&agent, "bad", Style::Access, 2));
     let grep = json!([{ "use": "grep", "with": { "exclude": "no such word" } }]);
     agent.entry("good", &filtered(entry(&agent, "good.log", &topics[0]), grep));
-    if let Some((module, on_error)) = bad {
+    if let Some(bad) = bad {
         to_bad.write(200_000);
         let time = u64::try_from(LIMIT.as_millis())?;
-        let filter = json!([{ "use": "bad", "on_error": on_error, "timeout_ms": time, "stateless": true }]);
-        agent.module("bad", module).entry("bad", &filtered(entry(&agent, "bad.log", &topics[1]), filter));
+        let mut filter = json!([{ "use": "bad", "on_error": "drop", "timeout_ms": time, "stateless": true }]);
+        if !bad.breaks {
+            filter[0]["breaker"] = json!(false);
+        }
+        agent.module("bad", &bad.module).entry("bad", &filtered(entry(&agent, "bad.log", &topics[1]), filter));
     }
     let calls = |agent: &Agent| agent.metric("tailmill_filter_calls_total", "entry=\"bad\"") as u64;
     agent.start();
