@@ -9,13 +9,14 @@ mod guests;
 
 use corpus::{At, Case, Stops};
 use serde_json::{Value, json};
+use tailmill_engine::Digest;
 use tailmill_tests::agent::Agent;
 use tailmill_tests::guests as modules;
 use tailmill_tests::kafka::Kafka;
 use tailmill_tests::lines::{self, Style};
 use tailmill_tests::oracle::Expected;
 use tailmill_tests::scene::{arrival, arrives_once, balances, entry, filtered, log};
-use tailmill_tests::topic::Tap;
+use tailmill_tests::topic::{Record, Tap};
 
 /// A hostile module as the only filter of an entry.
 fn hostile(policy: &str) -> Value {
@@ -174,6 +175,21 @@ fn picky() -> Vec<u8> {
     )
 }
 
+/// A dead letter of `picky` says whose it is, where it was and what went wrong.
+fn assert_says_why(record: &Record, agent: &Agent) {
+    let header = |name: &str| {
+        let found = record.header(name).unwrap_or_else(|| panic!("no {name} in {record:?}"));
+        String::from_utf8_lossy(found).into_owned()
+    };
+    let file = std::fs::read(agent.path("logs").join("app.log")).expect("the file is there");
+    let offset: usize = header("tailmill.offset").parse().expect("an offset");
+    assert!(file[offset..].starts_with(record.bytes()), "the line of {record:?} is not at {offset}");
+    assert_eq!(header("tailmill.file"), agent.path("logs").join("app.log").display().to_string());
+    assert_eq!(header("tailmill.module"), Digest::of(&picky()).to_string());
+    assert_eq!(["entry", "filter", "kind"].map(|name| header(&format!("tailmill.{name}"))), ["app", "bad", "trap"]);
+    assert!(header("tailmill.message").contains("unreachable"), "{record:?}");
+}
+
 #[test]
 fn the_policy_meets_the_guilty_lines_only() {
     let kafka = Kafka::shared();
@@ -199,9 +215,7 @@ fn the_policy_meets_the_guilty_lines_only() {
         if policy == "dead-letter" {
             let all_guilty = Expected::those([&file], guilty);
             arrival(&all_guilty, &mut to_dead, &agent).assert_once(|| agent.report());
-            for record in to_dead.records() {
-                assert!(!record.headers.is_empty(), "a dead letter says why");
-            }
+            to_dead.records().iter().for_each(|record| assert_says_why(record, &agent));
         }
         agent.stop_cleanly();
         innocent.judge(tap.to_end(), tailmill_tests::oracle::Content::Same).assert_once(|| agent.report());
