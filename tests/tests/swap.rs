@@ -67,6 +67,10 @@ fn what_takes_over_under_full_load_goes_on_with_the_next_line() {
         })
         .collect();
     agent.start();
+    // A change that comes before the first plan is part of it, and takes over from nobody.
+    agent.until("the first filters are in force", |agent| {
+        (agent.metric("tailmill_filter_calls_total", "entry=\"app\"") > 0.0).then_some(())
+    });
     let (mut taken, mut refused) = (0, 0);
     for step in 1..=SWAPS {
         match change(step) {
