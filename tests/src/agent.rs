@@ -162,6 +162,11 @@ impl Agent {
         self.command(arguments).output().expect("tailmill can be started")
     }
 
+    /// Runs `tailmill COMMAND…`, which knows no settings, to its end.
+    pub fn run_plain<const N: usize>(&self, arguments: [&str; N]) -> Output {
+        Command::new(tailmill()).args(arguments).output().expect("tailmill can be started")
+    }
+
     /// The running process.
     pub fn process(&self) -> &Process {
         self.running.as_ref().expect("the agent is running")
@@ -239,7 +244,8 @@ impl Agent {
         self.path("agent.log")
     }
 
-    fn command<const N: usize>(&self, arguments: [&str; N]) -> Command {
+    /// `tailmill COMMAND… --config FILE`, to be started.
+    pub fn command<const N: usize>(&self, arguments: [&str; N]) -> Command {
         let config = self.path("tailmill.toml");
         std::fs::write(&config, self.toml()).expect("the settings can be written");
         let program = tailmill().into_os_string();

@@ -79,10 +79,28 @@ impl Etcd {
         })
     }
 
+    /// All keys that begin so, in order.
+    pub fn keys(&self, prefix: &str) -> Vec<String> {
+        block_on(async {
+            let options = etcd_client::GetOptions::new().with_prefix().with_keys_only();
+            let answer = self.client().await.get(prefix, Some(options)).await.expect("etcd answers");
+            answer.kvs().iter().map(|pair| String::from_utf8_lossy(pair.key()).into_owned()).collect()
+        })
+    }
+
     /// Deletes a key.
     pub fn delete(&self, key: &str) {
         block_on(async {
             self.client().await.delete(key, None).await.expect("etcd deletes a key");
+        });
+    }
+
+    /// Forgets all history, as an operator's job does every few minutes.
+    pub fn compact(&self) {
+        block_on(async {
+            let mut client = self.client().await;
+            let revision = client.get("-", None).await.expect("etcd answers").header().expect("a header").revision();
+            client.compact(revision, None).await.expect("etcd compacts");
         });
     }
 

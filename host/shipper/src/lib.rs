@@ -10,4 +10,5 @@ pub mod deliver; // records to acknowledgements
 pub mod checkpoint; // tickets, marks, the store
 pub mod observe; // counters, metrics, status, logs (a leaf)
 pub mod app; // wires all rooms, owns start and stop order
+pub mod fleet; // the operator's side of etcd
 pub mod cli; // the outermost room

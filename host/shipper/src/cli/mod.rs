@@ -7,6 +7,7 @@ pub mod check; // `check`
 mod output; // what a person sees
 mod run; // `run`
 mod dev; // `dev`
+mod fleet; // `module`, `key` and what else is done to a fleet through etcd
 mod settings_args; // flags above the settings file
 mod shell; // completions and man pages
 mod state; // `state`: what is kept of each file, by hand
@@ -76,6 +77,15 @@ enum Command {
     /// Measure what a line costs in a filter
     #[command(after_help = workbench::BENCH_EXAMPLES)]
     Bench(workbench::BenchArgs),
+    /// Write entries into etcd, with checks before and a history behind
+    #[command(after_help = fleet::ENTRY_EXAMPLES)]
+    Entry(fleet::EntryArgs),
+    /// Push filter modules into etcd, put them in force, take them back
+    #[command(after_help = fleet::MODULE_EXAMPLES)]
+    Module(fleet::ModuleArgs),
+    /// Make keys that releases of modules are signed with
+    #[command(after_help = fleet::KEY_EXAMPLES)]
+    Key(fleet::KeyArgs),
     /// Show how the agent on this machine is doing
     #[command(after_help = status::EXAMPLES)]
     Status(status::StatusArgs),
@@ -127,6 +137,9 @@ fn dispatch(args: Vec<OsString>) -> i32 {
         Some(Command::Inspect(args)) => workbench::inspect(&args),
         Some(Command::Test(args)) => workbench::test(&args),
         Some(Command::Bench(args)) => workbench::bench(&args),
+        Some(Command::Entry(args)) => fleet::entry(&args),
+        Some(Command::Module(args)) => fleet::module(&args),
+        Some(Command::Key(args)) => fleet::key(&args),
         Some(Command::Status(args)) => status::run(&args),
         Some(Command::State(args)) => state::run(&args),
         Some(Command::Completions { shell }) => shell::completions(Cli::command(), shell),

@@ -42,6 +42,10 @@ pub struct FoundEtcd {
     pub entries: Vec<FoundEntry>,
     /// The array key, if it is there.
     pub array: Option<FoundArray>,
+    /// What is in force of each module, by name.
+    pub modules: BTreeMap<String, Arc<[u8]>>,
+    /// Every release, by `NAME/NUMBER`.
+    pub releases: BTreeMap<String, Arc<[u8]>>,
 }
 
 /// Everything that a plan is made of. None: the source cannot be read now, and what it gave before stays in force.
@@ -115,6 +119,15 @@ pub fn build_entry(
     let (raw, mut problems) = read_entry(&tree, "");
     problems.extend(check(&raw, settings, &source, ""));
     resolve(name.into(), origin, &raw, modules, &source, "", problems)
+}
+
+/// Modules that entries for this node use, as they are written there.
+pub(super) fn uses(settings: &Settings, files: &[FoundEntry], etcd: &FoundEtcd) -> BTreeSet<String> {
+    let entries = files.iter().chain(&etcd.entries).filter_map(|entry| tree::from_json("", &entry.json).ok());
+    let array = etcd.array.as_ref().and_then(|array| classic::items("", &array.json).ok()).unwrap_or_default();
+    let raw = entries.chain(array.into_iter().map(|item| item.tree)).map(|tree| read_entry(&tree, "").0);
+    let ours = raw.filter(|entry| applies(entry, settings));
+    ours.flat_map(|entry| entry.filters).map(|filter| filter.wanted).collect()
 }
 
 struct Builder<'a> {
@@ -330,7 +343,8 @@ fn resolve(
     }
 }
 
-fn filter_plan(raw: &RawFilter, module: Arc<ModuleFile>) -> FilterPlan {
+/// The filter with its module.
+pub(crate) fn filter_plan(raw: &RawFilter, module: Arc<ModuleFile>) -> FilterPlan {
     FilterPlan {
         name: raw.name.clone(),
         module,

@@ -17,13 +17,16 @@ mod classic; // the array key
 pub mod modules; // module files by name
 mod build; // everything found to a plan
 mod directory; // entries from a directory
-mod etcd; // entries from etcd
+pub(crate) mod etcd; // entries and modules from etcd
+pub(crate) mod depot; // modules as they lie there
 mod saved; // the last good plan on disk
 mod hints; // when to look
 mod run; // the control-plane task
 
+pub(crate) use build::filter_plan;
 pub use build::{Built, Found, FoundArray, FoundEntry, FoundEtcd, build_entry, build_plan};
 pub use classic::{array_key, outbound_ip};
+pub use depot::PublicKey;
 pub use entry::{RawEntry, RawFilter, parse_entry};
 pub(crate) use etcd::list_once;
 pub use modules::{ModuleCheck, Modules, NoModuleCheck};

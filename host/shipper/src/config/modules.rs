@@ -1,6 +1,6 @@
 //! Modules by name.
 //!
-//! In: `*.wasm` files of the modules directory, and those that were in force before. Out: the bytes that an entry's `use`
+//! In: `*.wasm` files of the modules directory, and releases from etcd where the directory has none of that name. Out: the bytes that an entry's `use`
 //! means. It never judges a module: that is [`ModuleCheck`]'s.
 
 use std::collections::{BTreeMap, HashMap};
@@ -79,6 +79,8 @@ pub struct Modules {
     by_digest: BTreeMap<Digest, Arc<ModuleFile>>,
     /// The directory, for messages.
     place: Option<String>,
+    /// Whether releases in etcd were looked at, for messages.
+    with_etcd: bool,
 }
 
 impl PartialEq for Modules {
@@ -107,24 +109,41 @@ impl Modules {
         self.named.insert(name.to_owned(), module);
     }
 
+    /// Releases in etcd were looked at, too.
+    pub(super) fn with_etcd(&mut self) {
+        self.with_etcd = true;
+    }
+
+    /// Whether there is something of this name (or digest), good or bad.
+    pub(super) fn has(&self, wanted: &str) -> bool {
+        self.named.contains_key(wanted) || self.digest(wanted).is_some()
+    }
+
     /// What an entry's `use` means: `name`, `name@version` or `sha256:…`. An error says what to do.
     pub fn resolve(&self, wanted: &str) -> Result<Arc<ModuleFile>, String> {
-        let Some(place) = &self.place else {
-            return self.digest(wanted).ok_or_else(|| {
-                format!("there is no module `{wanted}`: set `modules.dir` to the directory that holds {wanted}.wasm")
-            });
-        };
-        if wanted.starts_with("sha256:") {
-            return self.digest(wanted).ok_or_else(|| format!("no module in {place} has this digest"));
+        if let Some(module) = self.named.get(wanted) {
+            return module.clone();
         }
-        match self.named.get(wanted) {
-            Some(Ok(module)) => Ok(module.clone()),
-            Some(Err(reason)) => Err(reason.clone()),
-            None => {
-                let hint = super::fields::did_you_mean(wanted, self.named.keys().map(String::as_str));
-                Err(format!("there is no {wanted}.wasm in {place}{hint}"))
+        if let Some(module) = self.digest(wanted) {
+            return Ok(module);
+        }
+        let hint = super::fields::did_you_mean(wanted, self.named.keys().map(String::as_str));
+        let is_digest = wanted.starts_with("sha256:");
+        Err(match (&self.place, self.with_etcd) {
+            (Some(place), true) if is_digest => format!("no module in {place} or in etcd has this digest"),
+            (Some(place), false) if is_digest => format!("no module in {place} has this digest"),
+            (None, true) if is_digest => "no module in etcd has this digest".to_owned(),
+            (Some(place), true) => {
+                format!("there is no {wanted}.wasm in {place} and no module `{wanted}` in etcd{hint}")
             }
-        }
+            (Some(place), false) => format!("there is no {wanted}.wasm in {place}{hint}"),
+            (None, true) => {
+                format!("there is no module `{wanted}` in etcd: `tailmill module push` puts one there{hint}")
+            }
+            (None, false) => {
+                format!("there is no module `{wanted}`: set `modules.dir` to the directory that holds {wanted}.wasm")
+            }
+        })
     }
 
     fn digest(&self, wanted: &str) -> Option<Arc<ModuleFile>> {

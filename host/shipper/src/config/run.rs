@@ -2,7 +2,8 @@
 //!
 //! A look at the directories, the last news from etcd and what is in force make a plan. It runs when something may have
 //! changed (a hint, news, or the scan's turn), publishes only what differs, and saves what is in force. All that blocks
-//! (disk, compiling modules) happens on blocking threads, never on the task.
+//! (disk, compiling modules) happens on blocking threads, never on the task. Modules that are used and not here are fetched
+//! beside it; until then what uses them keeps its last good form.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
-use super::build::{Built, Found, FoundEtcd, build_plan};
+use super::build::{Built, Found, FoundEntry, FoundEtcd, build_plan, uses};
+use super::depot::{self, FETCHING, Fetched, ModuleCache, Offers, Wanted};
 use super::directory::{Directories, Looked};
 use super::entry::parse_entry;
 use super::etcd::{self, EtcdNews};
@@ -50,15 +52,23 @@ pub async fn run_config(
             None => drop(stop.clone().wait_for(|stop| *stop).await),
         }
     };
-    let mut stopped = stop.clone();
-    let work = async {
-        let control = Control::start(settings.clone(), publish, board, modules).await;
-        tokio::select! {
-            _ = stopped.wait_for(|stop| *stop) => {}
-            () = control.run(heard) => {}
+    let (ask, asked) = watch::channel(Wanted::default());
+    let (tell, fetched) = watch::channel(Fetched::default());
+    let fetch = async {
+        if let Some(etcd) = &settings.etcd {
+            let dir = ModuleCache::new(&settings.state_dir).dir().to_owned();
+            depot::fetch(etcd, settings.modules.fetch_spread, dir, asked, &tell, stop.clone()).await;
         }
     };
-    tokio::join!(follow, work);
+    let mut stopped = stop.clone();
+    let work = async {
+        let control = Control::start(settings.clone(), publish, board, modules, ask).await;
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => {}
+            () = control.run(heard, fetched) => {}
+        }
+    };
+    tokio::join!(follow, fetch, work);
 }
 
 /// Everything wrong with what lies on this machine: entries, modules, directories. For the start, when nothing is in force
@@ -70,7 +80,11 @@ pub fn local_problems(settings: &Settings, modules: &dyn ModuleCheck) -> Vec<Pro
 /// The plan that the directories and this content of etcd would come to, nothing being in force. Entries for other nodes
 /// are checked too, as far as that can be done here.
 pub(crate) fn examine(settings: &Settings, etcd: FoundEtcd, modules: &dyn ModuleCheck) -> Plan {
-    let looked = Directories::new(settings).look();
+    let mut looked = Directories::new(settings).look();
+    if settings.etcd.is_some() {
+        let mut shelf = Shelf::new(settings);
+        shelf.look(settings, &mut looked, &etcd, &Fetched::default());
+    }
     let everywhere: Vec<Problem> = looked
         .files
         .iter()
@@ -87,9 +101,45 @@ pub(crate) fn examine(settings: &Settings, etcd: FoundEtcd, modules: &dyn Module
     plan
 }
 
+/// Modules of etcd, as far as they are here.
+struct Shelf {
+    cache: ModuleCache,
+    /// What the offers were made of, and they.
+    offers: (FoundEtcd, Offers),
+    /// What the uses were found in, and they.
+    uses: (Vec<FoundEntry>, BTreeSet<String>),
+}
+
+impl Shelf {
+    fn new(settings: &Settings) -> Shelf {
+        let cache = ModuleCache::new(&settings.state_dir);
+        Shelf { cache, offers: Default::default(), uses: Default::default() }
+    }
+
+    /// Adds what is used to the modules that were found; gives what has to be fetched.
+    fn look(&mut self, settings: &Settings, looked: &mut Looked, etcd: &FoundEtcd, fetched: &Fetched) -> Wanted {
+        let files = looked.files.clone().unwrap_or_default();
+        let changed = self.offers.0 != *etcd;
+        if changed || self.uses.0 != files {
+            self.uses = (files.clone(), uses(settings, &files, etcd));
+        }
+        if changed {
+            self.offers = (etcd.clone(), Offers::new(&etcd.modules, &etcd.releases, settings));
+        }
+        let offers = &self.offers.1;
+        looked.modules.with_etcd();
+        looked.problems.extend(offers.problems.iter().cloned());
+        let missing = offers.add_to(&mut looked.modules, &self.uses.1, &mut self.cache, fetched);
+        let known = if missing.is_empty() { Vec::new() } else { offers.all() };
+        Wanted { missing, known }
+    }
+}
+
 struct Control {
     settings: Arc<Settings>,
     publish: watch::Sender<Arc<Plan>>,
+    ask: watch::Sender<Wanted>,
+    shelf: Shelf,
     board: Board,
     modules: Remembering,
     directories: Directories,
@@ -112,6 +162,7 @@ impl Control {
         publish: watch::Sender<Arc<Plan>>,
         board: Board,
         modules: Arc<dyn ModuleCheck>,
+        ask: watch::Sender<Wanted>,
     ) -> Control {
         let reader = settings.clone();
         let restored =
@@ -125,6 +176,8 @@ impl Control {
             hints: Hints::new(dirs.into_iter().flatten().collect()),
             in_force: Arc::new(restored.built.unwrap_or_default()),
             restore_problems: restored.problems,
+            shelf: Shelf::new(&settings),
+            ask,
             settings,
             publish,
             board,
@@ -137,7 +190,7 @@ impl Control {
         }
     }
 
-    async fn run(mut self, mut news: watch::Receiver<EtcdNews>) {
+    async fn run(mut self, mut news: watch::Receiver<EtcdNews>, mut fetched: watch::Receiver<Fetched>) {
         if self.settings.etcd.is_some() {
             let heard = news.wait_for(|news| news.found.is_some());
             let _ = tokio::time::timeout(FIRST_NEWS_MAX, heard).await;
@@ -147,18 +200,20 @@ impl Control {
         let mut etcd_lives = true;
         loop {
             let heard = news.borrow_and_update().clone();
-            self = self.round(heard).await;
+            let here = fetched.borrow_and_update().clone();
+            self = self.round(heard, here).await;
             tokio::select! {
                 _ = scan.tick() => {}
                 () = self.hints.wait() => self.hints.settle(SETTLE).await,
                 changed = news.changed(), if etcd_lives => etcd_lives = changed.is_ok(),
+                Ok(()) = fetched.changed() => {}
             }
         }
     }
 
     /// One look at everything, and a plan if something changed.
-    async fn round(self, news: EtcdNews) -> Control {
-        let mut this = self.look(news).await;
+    async fn round(self, news: EtcdNews, fetched: Fetched) -> Control {
+        let mut this = self.look(news, fetched).await;
         if this.unsaved {
             this = this.save().await;
         }
@@ -166,11 +221,11 @@ impl Control {
         this
     }
 
-    async fn look(mut self, news: EtcdNews) -> Control {
+    async fn look(mut self, news: EtcdNews, fetched: Fetched) -> Control {
         self.tell_etcd(&news);
         let work = spawn_blocking(move || {
             let looked = self.directories.look();
-            let found = self.found(looked, news);
+            let found = self.found(looked, news, &fetched);
             if self.is_due(&found) {
                 let built = build_plan(&self.settings, &found, &self.in_force, &self.modules);
                 self.modules.forget_unused();
@@ -197,7 +252,15 @@ impl Control {
         true
     }
 
-    fn found(&self, looked: Looked, news: EtcdNews) -> Found {
+    fn found(&mut self, mut looked: Looked, news: EtcdNews, fetched: &Fetched) -> Found {
+        if let Some(etcd) = &news.found {
+            let wanted = self.shelf.look(&self.settings, &mut looked, etcd, fetched);
+            self.ask.send_if_modified(|asked| {
+                let changed = *asked != wanted;
+                *asked = wanted;
+                changed
+            });
+        }
         let mut problems = looked.problems;
         let etcd = match (&self.settings.etcd, news.found) {
             (None, _) => Some(FoundEtcd::default()),
@@ -233,9 +296,13 @@ impl Control {
     fn tell(&mut self, plan: &Plan) {
         let now: BTreeSet<Problem> = plan.problems.iter().cloned().collect();
         for problem in now.difference(&self.told) {
-            tracing::warn!("refused: {problem}");
+            if problem.reason.ends_with(FETCHING) {
+                tracing::info!("{problem}");
+            } else {
+                tracing::warn!("refused: {problem}");
+            }
         }
-        for problem in self.told.difference(&now) {
+        for problem in self.told.difference(&now).filter(|problem| !problem.reason.ends_with(FETCHING)) {
             tracing::info!("no problem any more: {problem}");
         }
         if plan.revision != self.in_force.plan.revision {

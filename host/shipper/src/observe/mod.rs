@@ -28,7 +28,7 @@ mod metrics_tests;
 mod status_tests;
 
 pub use admin::serve as serve_admin;
-pub use board::{Board, Part};
+pub use board::{Board, Part, now_ms};
 pub use file_ledger::FileLedger;
 pub use ledger::{
     DropReason, EntryLedger, FilterLedger, LastError, ShardSnapshot, ShardTotals, StreamSnapshot, StreamState,

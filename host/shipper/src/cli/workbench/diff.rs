@@ -8,7 +8,7 @@ use crate::observe::text::Paint;
 const CONTEXT: usize = 3;
 
 /// The difference. `None`: there is none.
-pub(super) fn unified(old: &[String], new: &[String], paint: Paint) -> Option<String> {
+pub(in crate::cli) fn unified(old: &[String], new: &[String], paint: Paint) -> Option<String> {
     if old == new {
         return None;
     }

@@ -31,9 +31,10 @@ use crate::app::Workshop;
 use crate::model::{FilterPlan, HeldPlan, OnError, exit};
 
 pub(super) use bench::{BenchArgs, EXAMPLES as BENCH_EXAMPLES, run as bench};
+pub(super) use diff::unified;
 pub(super) use inspect::{EXAMPLES as INSPECT_EXAMPLES, InspectArgs, run as inspect};
 pub(super) use new::{EXAMPLES as NEW_EXAMPLES, NewArgs, run as new};
-pub(super) use test::{EXAMPLES as TEST_EXAMPLES, TestArgs, run as test};
+pub(super) use test::{EXAMPLES as TEST_EXAMPLES, TestArgs, run as test, run_cases};
 pub(super) use wrap::{EXAMPLES as WRAP_EXAMPLES, WrapArgs, run as wrap};
 
 /// What guests are told where they run.
@@ -96,6 +97,19 @@ struct ModuleArgs {
 }
 
 impl ModuleArgs {
+    /// A file with the defaults of all flags.
+    fn of_file(path: &std::path::Path) -> ModuleArgs {
+        let standard = Limits::STANDARD;
+        ModuleArgs {
+            module: FilterArg { what: path.display().to_string(), with: None },
+            with: None,
+            topic: vec!["main".to_owned()],
+            timeout_ms: u64::try_from(standard.call_time.as_millis()).unwrap_or(200),
+            memory_mib: u32::try_from(standard.memory_bytes >> 20).unwrap_or(64),
+            stateless: false,
+        }
+    }
+
     fn check(&self) -> Result<(), Stop> {
         match (&self.module.with, &self.with) {
             (Some(_), Some(_)) => Err(Stop::usage(

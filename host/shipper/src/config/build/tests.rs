@@ -54,7 +54,7 @@ fn files(files: &[FoundEntry]) -> Found {
 }
 
 fn in_etcd(entries: &[FoundEntry], array: Option<FoundArray>) -> Found {
-    Found { etcd: Some(FoundEtcd { entries: entries.to_vec(), array }), ..files(&[]) }
+    Found { etcd: Some(FoundEtcd { entries: entries.to_vec(), array, ..FoundEtcd::default() }), ..files(&[]) }
 }
 
 fn build(found: &Found, previous: &Built) -> Built {

@@ -7,7 +7,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// Doubles from 250 ms to 30 s with every attempt in a row; half of it at random, so that a fleet that lost etcd together
 /// does not come back together. `random`: any number, equally distributed.
-pub(super) fn backoff(attempt: u32, random: u64) -> Duration {
+pub(in super::super) fn backoff(attempt: u32, random: u64) -> Duration {
     let whole = FIRST.saturating_mul(1 << attempt.min(16)).min(LONGEST);
     let half = whole / 2;
     let part = u32::try_from(random % 1000).unwrap_or(0);
@@ -15,7 +15,7 @@ pub(super) fn backoff(attempt: u32, random: u64) -> Duration {
 }
 
 /// A number that differs from agent to agent.
-pub(super) fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     let mut bytes = [0; 8];
     match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK) {
         Ok(8) => u64::from_ne_bytes(bytes),

@@ -1,30 +1,28 @@
-//! Entries from etcd: listed at a revision, watched from the next, listed again whenever the watch is worth nothing.
+//! Entries and modules from etcd: listed at a revision, watched from the next, listed again whenever the watch is worth nothing.
 //!
-//! One watch stream for an agent, over the entries' prefix and the array key. Passwords and certificates are read at every
+//! One watch stream for an agent, over the folders and the array key. Passwords and certificates are read at every
 //! connection. A key that is not valid is passed on like any other: what it is worth is decided in `build`.
 
 mod backoff; // how long to wait
+mod connect; // connections and single requests
 mod view; // what is known, and what a message means
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use etcd_client::{
-    Certificate, Client, ConnectOptions, EventType, GetOptions, Identity, TlsOptions, WatchOptions, WatchResponse,
-};
+use etcd_client::{Client, EventType, GetOptions, WatchOptions, WatchResponse};
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::build::FoundEtcd;
 use super::classic;
 use super::settings::EtcdSettings;
 use view::{Change, Heard, Then, View};
 
-/// One request. Longer than a leader election (some 2 s).
-const REQUEST_MAX: Duration = Duration::from_secs(5);
-/// Pings of the connection. etcd answers pings that come faster than every 5 s by closing it.
-const PING_EVERY: Duration = Duration::from_secs(6);
-const PING_ANSWER_MAX: Duration = Duration::from_secs(3);
+pub(super) use backoff::backoff;
+pub(crate) use backoff::random;
+use connect::said;
+pub(crate) use connect::{connect, within};
+
 /// A watch that looks alive is asked for its progress this often,
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 /// and given up when nothing came for so long.
@@ -58,7 +56,7 @@ pub(super) async fn follow(settings: &EtcdSettings, news: &watch::Sender<EtcdNew
             news.trouble = Some(trouble);
             changed
         });
-        let wait = backoff::backoff(attempt, backoff::random());
+        let wait = backoff(attempt, random());
         attempt = attempt.saturating_add(1);
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
@@ -94,9 +92,10 @@ async fn try_session(settings: &EtcdSettings, news: &watch::Sender<EtcdNews>) ->
     say(&view);
     let options = || WatchOptions::new().with_start_revision(view.watch_from());
     let mut watcher = client.watch_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let prefix = entries_prefix(settings);
-    let opened = watcher.watch(prefix, Some(options().with_prefix()));
-    let mut stream = within("watching", opened).await?;
+    let [entries, modules, releases] = view::FOLDERS.map(|folder| format!("{}{folder}", settings.prefix));
+    let mut stream = within("watching", watcher.watch(entries, Some(options().with_prefix()))).await?;
+    within("watching", stream.watch(modules, Some(options().with_prefix()))).await?;
+    within("watching", stream.watch(releases, Some(options().with_prefix()))).await?;
     if let Some(key) = array_key(settings) {
         within("watching", stream.watch(key, Some(options()))).await?;
     }
@@ -151,85 +150,31 @@ fn heard(response: &WatchResponse) -> Heard {
     Heard::Changes { revision, changes: response.events().iter().filter_map(change).collect() }
 }
 
-/// Both ranges as of one revision. Unary calls are not repeated at another endpoint by the client: the caller's next
+/// All folders as of one revision. Unary calls are not repeated at another endpoint by the client: the caller's next
 /// attempt does that.
 async fn list(settings: &EtcdSettings, client: &mut Client) -> Result<View, String> {
     let mut kv = client.kv_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let prefix = entries_prefix(settings);
-    let response = within("listing", kv.get(prefix.as_str(), Some(GetOptions::new().with_prefix()))).await?;
-    let revision = response.header().map_or(0, etcd_client::ResponseHeader::revision);
     let pair = |kv: &etcd_client::KeyValue| (String::from_utf8_lossy(kv.key()).into_owned(), Arc::from(kv.value()));
-    let mut pairs: Vec<(String, Arc<[u8]>)> = response.kvs().iter().map(pair).collect();
+    let (mut revision, mut pairs) = (0, Vec::<(String, Arc<[u8]>)>::new());
+    for folder in view::FOLDERS {
+        // 0: as of now.
+        let options = GetOptions::new().with_prefix().with_revision(revision);
+        let response = within("listing", kv.get(format!("{}{folder}", settings.prefix), Some(options))).await?;
+        if revision == 0 {
+            revision = response.header().map_or(0, etcd_client::ResponseHeader::revision);
+        }
+        pairs.extend(response.kvs().iter().map(pair));
+    }
     let array_key = array_key(settings);
     if let Some(key) = &array_key {
         let options = GetOptions::new().with_revision(revision);
         let response = within("listing", kv.get(key.as_str(), Some(options))).await?;
         pairs.extend(response.kvs().iter().map(pair));
     }
-    Ok(View::listed(&prefix, array_key.as_deref(), revision, pairs))
-}
-
-fn entries_prefix(settings: &EtcdSettings) -> String {
-    format!("{}entries/", settings.prefix)
+    Ok(View::listed(&settings.prefix, array_key.as_deref(), revision, pairs))
 }
 
 /// Asked again at every connection: a host's address may change.
 fn array_key(settings: &EtcdSettings) -> Option<String> {
     settings.array_key.as_deref().map(classic::array_key)
-}
-
-async fn connect(settings: &EtcdSettings) -> Result<Client, String> {
-    let mut options = ConnectOptions::new()
-        .with_connect_timeout(REQUEST_MAX)
-        .with_keep_alive(PING_EVERY, PING_ANSWER_MAX)
-        .with_require_leader(true);
-    if let Some(user) = &settings.user {
-        options = options.with_user(user, password(settings)?);
-    }
-    if let Some(tls) = tls(settings)? {
-        options = options.with_tls(tls);
-    }
-    within("connecting", Client::connect(&settings.endpoints, Some(options))).await
-}
-
-fn password(settings: &EtcdSettings) -> Result<String, String> {
-    match (&settings.password, &settings.password_file) {
-        (Some(password), _) => Ok(password.reveal().to_owned()),
-        (None, Some(path)) => Ok(read(path)?.trim_end_matches(['\n', '\r']).to_owned()),
-        (None, None) => Err("there is no password for etcd.user".to_owned()),
-    }
-}
-
-fn tls(settings: &EtcdSettings) -> Result<Option<TlsOptions>, String> {
-    let Some(ca) = &settings.ca else { return Ok(None) };
-    let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(read(ca)?));
-    if let (Some(cert), Some(key)) = (&settings.cert, &settings.key) {
-        tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
-    }
-    Ok(Some(tls))
-}
-
-fn read(path: &std::path::Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("while reading {}: {error}", path.display()))
-}
-
-async fn within<T>(doing: &str, call: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, String> {
-    match timeout(REQUEST_MAX, call).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(said(doing, &error)),
-        Err(_) => Err(format!("while {doing}: no answer within {} s", REQUEST_MAX.as_secs())),
-    }
-}
-
-/// gRPC's own words without its wrapping.
-fn said(doing: &str, error: &etcd_client::Error) -> String {
-    match error {
-        etcd_client::Error::GRpcStatus(status) if !status.message().is_empty() => {
-            format!("while {doing}: {}", status.message())
-        }
-        other => {
-            let cause = std::error::Error::source(other).map(|cause| format!(": {cause}")).unwrap_or_default();
-            format!("while {doing}: {other}{cause}")
-        }
-    }
 }

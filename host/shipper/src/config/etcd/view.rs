@@ -67,31 +67,35 @@ pub(crate) enum Then {
     ListAgain(String),
 }
 
+/// What is read of all that lies under the prefix.
+pub(super) const FOLDERS: [&str; 3] = ["entries/", "modules/", "releases/"];
+
 /// Keys and values as of a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct View {
-    entries_prefix: String,
+    prefix: String,
     array_key: Option<String>,
     listed_at: i64,
     behind: u32,
-    entries: BTreeMap<String, Arc<[u8]>>,
+    /// In the order of [`FOLDERS`], without the folder's name.
+    folders: [BTreeMap<String, Arc<[u8]>>; 3],
     array: Option<Arc<[u8]>>,
 }
 
 impl View {
     /// What a list at `revision` gave.
     pub(crate) fn listed(
-        entries_prefix: &str,
+        prefix: &str,
         array_key: Option<&str>,
         revision: i64,
         pairs: impl IntoIterator<Item = (String, Arc<[u8]>)>,
     ) -> View {
         let mut view = View {
-            entries_prefix: entries_prefix.to_owned(),
+            prefix: prefix.to_owned(),
             array_key: array_key.map(str::to_owned),
             listed_at: revision,
             behind: 0,
-            entries: BTreeMap::new(),
+            folders: Default::default(),
             array: None,
         };
         for (key, value) in pairs {
@@ -141,26 +145,32 @@ impl View {
             let before = std::mem::replace(&mut self.array, change.value);
             return before != self.array;
         }
-        let Some(name) = change.key.strip_prefix(&self.entries_prefix) else { return false };
+        let Some(path) = change.key.strip_prefix(&self.prefix) else { return false };
+        let found =
+            FOLDERS.iter().zip(&mut self.folders).find_map(|(name, keys)| Some((path.strip_prefix(name)?, keys)));
+        let Some((name, keys)) = found else { return false };
         match change.value {
             Some(value) => {
-                let before = self.entries.insert(name.to_owned(), value.clone());
+                let before = keys.insert(name.to_owned(), value.clone());
                 before.is_none_or(|before| before != value)
             }
-            None => self.entries.remove(name).is_some(),
+            None => keys.remove(name).is_some(),
         }
     }
 
     /// For the plan.
     pub(crate) fn found(&self) -> FoundEtcd {
         let entry = |(name, json): (&String, &Arc<[u8]>)| FoundEntry {
-            origin: Origin::EtcdKey(format!("{}{name}", self.entries_prefix)),
+            origin: Origin::EtcdKey(format!("{}entries/{name}", self.prefix)),
             name: name.clone(),
             json: json.clone(),
         };
         let array = self.array_key.as_ref().zip(self.array.as_ref());
+        let [entries, modules, releases] = &self.folders;
         FoundEtcd {
-            entries: self.entries.iter().map(entry).collect(),
+            entries: entries.iter().map(entry).collect(),
+            modules: modules.clone(),
+            releases: releases.clone(),
             array: array.map(|(key, json)| FoundArray { key: key.clone(), json: json.clone() }),
         }
     }
@@ -190,7 +200,7 @@ mod tests {
     /// the names and the array at the end.
     fn check(script: &[Heard], then: &[Then], names: &[&str], array: Option<&str>) {
         let pairs = [("/t/entries/a", "1"), ("arr", "[]")].map(|(k, v)| (k.to_owned(), Arc::from(v.as_bytes())));
-        let mut view = View::listed("/t/entries/", Some("arr"), 10, pairs);
+        let mut view = View::listed("/t/", Some("arr"), 10, pairs);
         assert_eq!(view.watch_from(), 11);
         let said: Vec<Then> = script.iter().map(|heard| view.hear(heard.clone())).collect();
         assert_eq!(said, then, "{script:?}");
@@ -251,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_found_entries_name_their_keys() {
-        let view = View::listed("/t/entries/", None, 1, [("/t/entries/web".to_owned(), Arc::from(&b"{}"[..]))]);
+        let view = View::listed("/t/", None, 1, [("/t/entries/web".to_owned(), Arc::from(&b"{}"[..]))]);
         assert_eq!(view.found().entries[0].origin.to_string(), "etcd /t/entries/web");
     }
 }

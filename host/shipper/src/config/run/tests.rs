@@ -155,12 +155,12 @@ fn save_from_etcd(machine: &Machine) {
     let found = Found {
         files: Some(Vec::new()),
         etcd: Some(FoundEtcd {
-            entries: vec![crate::config::FoundEntry {
+            entries: vec![FoundEntry {
                 origin: crate::model::Origin::EtcdKey("/tailmill/entries/k".to_owned()),
                 name: "k".to_owned(),
                 json: br#"{"path": "/k", "topic": "k"}"#[..].into(),
             }],
-            array: None,
+            ..FoundEtcd::default()
         }),
         ..Found::default()
     };

@@ -33,6 +33,7 @@ fn built(grep: &str) -> Built {
                 json: br#"{"path": "/k", "topic": "k"}"#[..].into(),
             }],
             array: Some(FoundArray { key: "conf".to_owned(), json: br#"[{"path": "/x", "topic": "x"}]"#[..].into() }),
+            ..FoundEtcd::default()
         }),
         modules,
         problems: Vec::new(),

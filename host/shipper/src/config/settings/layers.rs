@@ -48,6 +48,7 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("entries.allow_topics", Kind::List),
     ("modules.dir", Kind::Text),
     ("modules.trusted_keys", Kind::List),
+    ("modules.fetch_spread_ms", Kind::Number),
     ("admin.listen", Kind::Text),
     ("admin.file_metrics", Kind::Flag),
     ("log.format", Kind::Text),

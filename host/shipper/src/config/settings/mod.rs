@@ -17,6 +17,7 @@ use std::time::Duration;
 use globset::GlobSet;
 use tailmill_tail::AllowPaths;
 
+use super::depot::PublicKey;
 use crate::model::{ClusterPlan, Problem};
 
 pub use layers::{KEYS, Overrides};
@@ -113,12 +114,20 @@ pub struct EntriesSettings {
 }
 
 /// Where modules come from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModulesSettings {
     /// `NAME.wasm`, watched.
     pub dir: Option<PathBuf>,
-    /// Who must have signed a module from etcd.
-    pub trusted_keys: Vec<String>,
+    /// One of these must have signed a module from etcd. Empty: nobody need have.
+    pub trusted_keys: Vec<PublicKey>,
+    /// Agents that hear of a release fetch it within this time, at random. 2 s: a fleet of a hundred does not ask at once.
+    pub fetch_spread: Duration,
+}
+
+impl Default for ModulesSettings {
+    fn default() -> Self {
+        ModulesSettings { dir: None, trusted_keys: Vec::new(), fetch_spread: Duration::from_secs(2) }
+    }
 }
 
 /// How log lines look.

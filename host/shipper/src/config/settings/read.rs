@@ -11,6 +11,7 @@ use std::time::Duration;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use tailmill_tail::AllowPaths;
 
+use super::super::depot::PublicKey;
 use super::super::fields::{At, Fields, Problems};
 use super::super::tree::{self, Layer, Place};
 use super::clusters;
@@ -76,7 +77,7 @@ impl Reader<'_> {
         settings.clusters = clusters::read(&mut fields, self.dir);
         settings.etcd = fields.get("etcd").and_then(|at| self.etcd(&at, warnings));
         self.entries(&mut settings, &mut fields, warnings);
-        settings.modules = self.modules(&mut fields, warnings);
+        settings.modules = self.modules(&mut fields);
         if let Some(mut admin) = fields.below("admin") {
             if let Some(listen) = admin.get("listen").and_then(|at| listen(&at)) {
                 settings.admin = listen;
@@ -200,18 +201,21 @@ impl Reader<'_> {
         }
     }
 
-    fn modules(&self, fields: &mut Fields<'_>, warnings: &mut Vec<Problem>) -> ModulesSettings {
+    fn modules(&self, fields: &mut Fields<'_>) -> ModulesSettings {
         let Some(mut fields) = fields.below("modules") else { return ModulesSettings::default() };
         let dir = fields.get("dir").and_then(|at| self.path(&at));
+        let mut trusted_keys = Vec::new();
         let keys = fields.get("trusted_keys");
-        let trusted_keys: Vec<String> =
-            keys.as_ref().and_then(At::texts).unwrap_or_default().iter().map(|(_, text)| (*text).to_owned()).collect();
-        if let Some(at) = keys.filter(|_| !trusted_keys.is_empty()) {
-            let reason = "has no effect in this version, which takes modules from the directory only".to_owned();
-            warnings.push(Problem { source: at.tree.place.to_string(), key: at.key, reason });
+        for (at, text) in keys.as_ref().and_then(At::texts).unwrap_or_default() {
+            match PublicKey::parse(text) {
+                Ok(key) => trusted_keys.push(key),
+                Err(reason) => at.problem(reason),
+            }
         }
+        let fetch_spread = fields.get("fetch_spread_ms").and_then(|at| at.number(0..=3_600_000));
+        let fetch_spread = fetch_spread.map_or(ModulesSettings::default().fetch_spread, Duration::from_millis);
         fields.finish(&[]);
-        ModulesSettings { dir, trusted_keys }
+        ModulesSettings { dir, trusted_keys, fetch_spread }
     }
 }
 

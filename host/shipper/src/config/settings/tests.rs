@@ -361,10 +361,6 @@ fn what_is_allowed_and_probably_not_meant_is_a_warning() {
             "entries.allow_topics: is not set: whoever may write to etcd can write to every topic that this agent can",
         ]
     );
-    assert_eq!(
-        warnings("[entries]\ndir = \"e\"\n[modules]\ntrusted_keys = [\"k\"]"),
-        ["modules.trusted_keys: has no effect in this version, which takes modules from the directory only"]
-    );
 }
 
 #[test]
@@ -378,4 +374,17 @@ fn every_key_that_can_be_set_from_outside_is_a_key_of_the_file() {
         let problems = load(KAFKA, &overrides).err().unwrap_or_default();
         assert!(!problems.iter().any(|problem| problem.reason.contains("unknown key")), "{key}: {problems:?}");
     }
+}
+
+#[test]
+fn trusted_keys_are_checked_with_the_settings() {
+    let key = crate::config::depot::SecretKey::of(&[1; 32]).unwrap().public();
+    let settings = sound(&format!("{KAFKA}[modules]\ntrusted_keys = [\"{key}\"]\nfetch_spread_ms = 0"));
+    assert_eq!((settings.modules.trusted_keys, settings.modules.fetch_spread), (vec![key], Duration::ZERO));
+    check(
+        "[modules]\ntrusted_keys = [\"k\"]",
+        &[
+            "tailmill.toml:4: modules.trusted_keys[0]: is no public key: `tailmill key generate` prints ed25519:… to write here",
+        ],
+    );
 }

@@ -79,6 +79,22 @@ pub(in crate::cli) fn run(args: &TestArgs) -> i32 {
     code(test(args))
 }
 
+/// Runs the cases in a directory, as `tailmill test FILE --cases DIR` does.
+pub(in crate::cli) fn run_cases(module: &std::path::Path, cases: &std::path::Path) -> i32 {
+    run(&TestArgs {
+        module: ModuleArgs::of_file(module),
+        files: Vec::new(),
+        cases: Some(cases.to_owned()),
+        update: false,
+        against: None,
+        fuzz: None,
+        seed: None,
+        may_refuse: false,
+        all: false,
+        json: false,
+    })
+}
+
 fn test(args: &TestArgs) -> Result<i32, Stop> {
     if args.files.is_empty() && args.cases.is_none() {
         return Err(Stop::usage("there are no lines: name FILE…, or --cases DIR"));
