@@ -147,6 +147,12 @@ impl Agent {
         assert!(status.success(), "the agent ended with {status}\n{}", self.report());
     }
 
+    /// Writes its settings as they are set now, and sends SIGHUP.
+    pub fn reload(&self) {
+        replace(&self.path("tailmill.toml"), self.toml().as_bytes());
+        self.process().signal(Signal::HUP);
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.running.take().expect("the agent is running").kill();

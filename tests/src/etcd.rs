@@ -104,6 +104,58 @@ impl Etcd {
         });
     }
 
+    /// The port for clients.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The revision of a key's last change.
+    pub fn revision_of(&self, key: &str) -> Option<i64> {
+        block_on(async {
+            let answer = self.client().await.get(key, None).await.expect("etcd answers");
+            answer.kvs().first().map(etcd_client::KeyValue::mod_revision)
+        })
+    }
+
+    /// Deletes all keys that begin so.
+    pub fn delete_all(&self, prefix: &str) {
+        block_on(async {
+            let options = etcd_client::DeleteOptions::new().with_prefix();
+            self.client().await.delete(prefix, Some(options)).await.expect("etcd deletes keys");
+        });
+    }
+
+    /// So many writes, a hundred at a time.
+    pub fn flood(&self, writes: usize, write: impl Fn(usize) -> (String, String)) {
+        block_on(async {
+            let mut client = self.client().await;
+            for first in (0..writes).step_by(100) {
+                let mut keys = std::collections::BTreeMap::new();
+                keys.extend((first..writes.min(first + 100)).map(&write));
+                let puts = keys.into_iter().map(|(key, value)| etcd_client::TxnOp::put(key, value, None));
+                let txn = etcd_client::Txn::new().and_then(puts.collect::<Vec<_>>());
+                client.txn(txn).await.expect("etcd takes a transaction");
+            }
+        });
+    }
+
+    /// Keeps a copy of its data. It must not be running.
+    pub fn back_up(&self) {
+        self.copy("data", "backup");
+    }
+
+    /// Puts the copy in the place of its data. It must not be running.
+    pub fn restore(&self) {
+        self.copy("backup", "data");
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        let [from, to] = [from, to].map(|name| self.home.path().join(name));
+        let _ = std::fs::remove_dir_all(&to);
+        let status = Command::new("cp").arg("-a").args([&from, &to]).status().expect("cp can be started");
+        assert!(status.success(), "while copying {}", from.display());
+    }
+
     async fn client(&self) -> Client {
         Client::connect([self.endpoint()], None).await.expect("connecting is lazy")
     }
@@ -122,7 +174,7 @@ impl Etcd {
 }
 
 /// `scripts/fetch-etcd` knows where it is; when it is there already, that costs some milliseconds.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| scratch::fetched("fetch-etcd").join("etcd")).clone()
 }

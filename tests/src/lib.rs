@@ -13,6 +13,8 @@ pub mod process; // one child: its pid, its log, its signals
 pub mod wait; // poll a condition until a deadline
 pub mod kafka; // a broker
 pub mod etcd; // an etcd
+pub mod etcd_cluster; // several, with TLS and users
+pub mod proxy; // a partition that looks alive
 pub mod lines; // log lines that can be recognised wherever they arrive
 pub mod logfile; // a program that writes and rotates its log
 pub mod writer; // the same, all the time, while real tools rotate it

@@ -276,3 +276,31 @@ fn nobody_reads_through_us_what_the_settings_do_not_allow() {
     assert!(log.contains(&secret), "the topic is reported\n{}", agent.report());
     assert!(log.contains("allow"), "the reports say which rule it was\n{}", agent.report());
 }
+
+#[test]
+fn settings_are_read_again_on_sighup_as_far_as_that_can_be_while_it_runs() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("sighup", 1);
+    let mut agent = Agent::new(kafka);
+    let (mut steady, mut labelled) = (log(&agent, "steady", Style::Json, 1), log(&agent, "labelled", Style::Json, 2));
+    let mut with_label = entry(&agent, "labelled.log", &topic);
+    with_label["labels"] = json!({ "role": "web" });
+    agent.entry("steady", &entry(&agent, "steady.log", &topic)).entry("labelled", &with_label);
+    agent.start();
+    steady.write(1_000);
+    labelled.write(1_000);
+    until_in_plan(&mut agent, "steady", true);
+    agent.set("labels", "role", "web").set("agent", "shards", 1);
+    agent.reload();
+    until_in_plan(&mut agent, "labelled", true);
+    agent.until_log("wait for a restart: agent");
+    steady.write(1_000);
+    // What is wrong changes nothing.
+    agent.set("labels", "role", "db").set("kafka", "nonsense", 1);
+    agent.reload();
+    agent.until_log("the settings stay as they were");
+    until_in_plan(&mut agent, "labelled", true);
+    labelled.write(1_000);
+    let mut tap = Tap::open(kafka, &topic);
+    arrives_once(&Expected::all([&steady, &labelled]), &mut tap, &mut agent);
+}

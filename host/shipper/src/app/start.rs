@@ -39,6 +39,7 @@ pub enum PlanSource {
 
 /// A running agent.
 pub struct Running {
+    settings: watch::Sender<Arc<Settings>>,
     board: Board,
     runtime: tokio::runtime::Runtime,
     stop_control: watch::Sender<bool>,
@@ -166,8 +167,10 @@ pub fn start(settings: Arc<Settings>, source: PlanSource, board: Board) -> Resul
         .build()
         .context("while starting the control plane")?;
     let (stop_control, stopped) = watch::channel(false);
-    let admin = start_control(&runtime, &settings, source, &board, &mailbox, armory, stopped)?;
+    let (new_settings, watched) = watch::channel(settings.clone());
+    let admin = start_control(&runtime, watched, source, &board, &mailbox, armory, stopped)?;
     Ok(Running {
+        settings: new_settings,
         board,
         runtime,
         stop_control,
@@ -187,6 +190,13 @@ impl Running {
     /// The control plane's runtime, to wait for signals on.
     pub fn runtime(&self) -> &tokio::runtime::Runtime {
         &self.runtime
+    }
+
+    /// Other settings are in force from now on, as far as that can be while it runs. Says what waits for a restart.
+    pub fn reload(&self, new: Settings) -> Vec<&'static str> {
+        let (taken, waits) = self.settings.borrow().reloaded(new);
+        self.settings.send_replace(Arc::new(taken));
+        waits
     }
 
     /// Where the admin port is, if there is one.
@@ -288,14 +298,15 @@ fn start_shards(
 /// Configuration and admin port.
 fn start_control(
     runtime: &tokio::runtime::Runtime,
-    settings: &Arc<Settings>,
+    settings: watch::Receiver<Arc<Settings>>,
     source: PlanSource,
     board: &Board,
     mailbox: &Mailbox,
     armory: Arc<Armory>,
     stopped: watch::Receiver<bool>,
 ) -> Result<Option<std::net::SocketAddr>> {
-    let admin = match settings.admin {
+    let address = settings.borrow().admin;
+    let admin = match address {
         None => None,
         Some(address) => {
             let listener = runtime
@@ -315,7 +326,7 @@ fn start_control(
         PlanSource::Fixed { plan, .. } => mailbox.send(ConductorMessage::Plan(plan)),
         PlanSource::Settings => {
             let (publish, mut plans) = watch::channel(Arc::new(Plan::default()));
-            runtime.spawn(config::run_config(settings.clone(), publish, stopped, board.clone(), module_check(armory)));
+            runtime.spawn(config::run_config(settings, publish, stopped, board.clone(), module_check(armory)));
             let mailbox = mailbox.clone();
             runtime.spawn(async move {
                 while plans.changed().await.is_ok() {

@@ -83,10 +83,13 @@ enum Command {
     /// Push filter modules into etcd, put them in force, take them back
     #[command(after_help = fleet::MODULE_EXAMPLES)]
     Module(fleet::ModuleArgs),
+    /// Try a release on some nodes, then give it to more or take it back
+    #[command(after_help = fleet::ROLLOUT_EXAMPLES)]
+    Rollout(fleet::RolloutArgs),
     /// Make keys that releases of modules are signed with
     #[command(after_help = fleet::KEY_EXAMPLES)]
     Key(fleet::KeyArgs),
-    /// Show how the agent on this machine is doing
+    /// Show how the fleet, one node or the agent on this machine is doing
     #[command(after_help = status::EXAMPLES)]
     Status(status::StatusArgs),
     /// Show what is kept of each file, move past a line, repair a damaged store
@@ -139,6 +142,7 @@ fn dispatch(args: Vec<OsString>) -> i32 {
         Some(Command::Bench(args)) => workbench::bench(&args),
         Some(Command::Entry(args)) => fleet::entry(&args),
         Some(Command::Module(args)) => fleet::module(&args),
+        Some(Command::Rollout(args)) => fleet::rollout(&args),
         Some(Command::Key(args)) => fleet::key(&args),
         Some(Command::Status(args)) => status::run(&args),
         Some(Command::State(args)) => state::run(&args),

@@ -32,7 +32,11 @@ pub(super) fn run(args: &SettingsArgs) -> i32 {
         tracing::warn!("{warning}");
     }
     match app::problems_at_first_start(&settings) {
-        Ok(found) if found.is_empty() => app::run(RunOptions { settings }).unwrap_or_else(|error| fail(&error)),
+        Ok(found) if found.is_empty() => {
+            let args = args.clone();
+            let reload = Box::new(move || args.load());
+            app::run(RunOptions { settings, reload }).unwrap_or_else(|error| fail(&error))
+        }
         Ok(found) => problems(&found),
         Err(error) => fail(&error),
     }

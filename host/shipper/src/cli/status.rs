@@ -1,12 +1,14 @@
-//! `tailmill status`: what the agent's admin port says, for a person or as it is.
+//! `tailmill status`: the fleet where the settings name an etcd, else what the agent's admin port says; for a person or as it
+//! is.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use super::fleet::{self, EtcdArgs};
 use super::settings_args::{DEFAULT_PATH, SettingsArgs};
 use super::{fail, problems, say};
 use crate::model::exit;
@@ -15,7 +17,9 @@ use crate::observe::status_text::{Look, render};
 use crate::observe::text::Paint;
 
 pub(super) const EXAMPLES: &str = "Examples:
-  tailmill status                      the agent on this machine
+  tailmill status                      the fleet, where [etcd] is set; else the agent on this machine
+  tailmill status web-01               one node, from etcd
+  tailmill status --local              the agent on this machine
   tailmill status --watch              again every two seconds
   tailmill status --json | jq .total   for programs; /status of the admin port gives the same";
 
@@ -30,12 +34,20 @@ const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
 #[derive(Args, Debug)]
 pub(super) struct StatusArgs {
-    /// Settings file of the agent, which says where its admin port is
-    #[arg(long, short, value_name = "FILE", env = "TAILMILL_CONFIG", default_value = DEFAULT_PATH)]
-    config: PathBuf,
-    /// Where its admin port is
+    #[command(flatten)]
+    etcd: EtcdArgs,
+    /// One node of the fleet
+    #[arg(value_name = "NODE", conflicts_with_all = ["local", "admin"])]
+    node: Option<String>,
+    /// Ask the agent on this machine, also where an etcd is named
+    #[arg(long)]
+    local: bool,
+    /// Ask the agent at this admin port
     #[arg(long, value_name = "ADDR:PORT")]
     admin: Option<String>,
+    /// Forget a node that is gone for good
+    #[arg(long, value_name = "NODE", conflicts_with_all = ["node", "local", "admin", "watch"])]
+    forget: Option<String>,
     /// Print the document as it is
     #[arg(long)]
     json: bool,
@@ -48,11 +60,28 @@ pub(super) struct StatusArgs {
 }
 
 pub(super) fn run(args: &StatusArgs) -> i32 {
+    let every = |seconds: f64| Duration::from_secs_f64(seconds.clamp(0.1, 3600.0));
+    if args.admin.is_none() && !args.local {
+        let wanted = args.node.is_some() || args.forget.is_some();
+        match args.etcd.find(wanted) {
+            Ok(Some(etcd)) => {
+                let asked = fleet::status::Asked {
+                    node: args.node.as_deref(),
+                    json: args.json,
+                    watch: args.watch.map(every),
+                    forget: args.forget.as_deref(),
+                };
+                return fleet::status::run(&etcd, &asked);
+            }
+            Ok(None) => {}
+            Err(code) => return code,
+        }
+    }
     let address = match address(args) {
         Ok(address) => address,
         Err(code) => return code,
     };
-    let Some(every) = args.watch else {
+    let Some(seconds) = args.watch else {
         return match fetch(&address).and_then(|body| shown(&body, args)) {
             Ok(text) => {
                 say(&text);
@@ -61,7 +90,7 @@ pub(super) fn run(args: &StatusArgs) -> i32 {
             Err(error) => fail(&error),
         };
     };
-    watch(&address, args, Duration::from_secs_f64(every.clamp(0.1, 3600.0)))
+    watch(&address, args, every(seconds))
 }
 
 /// Goes on until interrupted or until nobody reads. An agent that does not answer may be restarting.
@@ -81,11 +110,12 @@ fn address(args: &StatusArgs) -> Result<String, i32> {
     if let Some(admin) = &args.admin {
         return Ok(admin.clone());
     }
-    if args.config == Path::new(DEFAULT_PATH) && !args.config.exists() {
+    let config = args.etcd.config();
+    if config == Path::new(DEFAULT_PATH) && !config.exists() {
         return Ok(DEFAULT_ADMIN.to_owned());
     }
-    let settings = SettingsArgs::of_file(&args.config).load().map_err(|found| problems(&found))?;
-    let off = || fail(&anyhow::anyhow!("the admin port is off in {}: set admin.listen", args.config.display()));
+    let settings = SettingsArgs::of_file(config).load().map_err(|found| problems(&found))?;
+    let off = || fail(&anyhow::anyhow!("the admin port is off in {}: set admin.listen", config.display()));
     settings.admin.map(|address| address.to_string()).ok_or_else(off)
 }
 

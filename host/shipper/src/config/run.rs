@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -37,23 +37,46 @@ const RETRY_FIRST: Duration = Duration::from_secs(60);
 const RETRY_LONGEST: Duration = Duration::from_secs(3600);
 
 /// Watches everything that plans are made of, and publishes a whole plan whenever it differs from the one before.
-/// Returns soon after `stop` becomes true; a module that is being compiled then is left to its thread.
+/// Begins again with what is in force when the settings change. Returns soon after `stop` becomes true; a module that is being
+/// compiled then is left to its thread.
 pub async fn run_config(
-    settings: Arc<Settings>,
+    mut settings: watch::Receiver<Arc<Settings>>,
     publish: watch::Sender<Arc<Plan>>,
-    stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
     board: Board,
     modules: Arc<dyn ModuleCheck>,
 ) {
-    let (news, heard) = watch::channel(EtcdNews::default());
-    let follow = async {
-        match &settings.etcd {
-            Some(etcd) => etcd::follow(etcd, &news, stop.clone()).await,
-            None => drop(stop.clone().wait_for(|stop| *stop).await),
+    let in_force = InForce::default();
+    loop {
+        let now = settings.borrow_and_update().clone();
+        let (end, ended) = watch::channel(false);
+        let over = async {
+            let over = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => true,
+                Ok(()) = settings.changed() => false,
+            };
+            end.send_replace(true);
+            over
+        };
+        let control = Control::new(now.clone(), publish.clone(), board.clone(), modules.clone(), in_force.clone());
+        let (over, ()) = tokio::join!(over, run_with(now, control, board.clone(), ended));
+        if over {
+            return;
         }
-    };
+    }
+}
+
+/// What is in force, also for who comes after.
+type InForce = Arc<Mutex<Option<Arc<Built>>>>;
+
+/// Until `stop`, with these settings.
+async fn run_with(settings: Arc<Settings>, mut control: Control, board: Board, stop: watch::Receiver<bool>) {
+    let (news, heard) = watch::channel(EtcdNews::default());
     let (ask, asked) = watch::channel(Wanted::default());
     let (tell, fetched) = watch::channel(Fetched::default());
+    let (apply, applied) = watch::channel(0);
+    control.links = Links { ask, apply, stop: stop.clone() };
+    let follow = etcd::follow(&settings, &news, &board, &applied, stop.clone());
     let fetch = async {
         if let Some(etcd) = &settings.etcd {
             let dir = ModuleCache::new(&settings.state_dir).dir().to_owned();
@@ -62,7 +85,6 @@ pub async fn run_config(
     };
     let mut stopped = stop.clone();
     let work = async {
-        let control = Control::start(settings.clone(), publish, board, modules, ask).await;
         tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => {}
             () = control.run(heard, fetched) => {}
@@ -135,16 +157,35 @@ impl Shelf {
     }
 }
 
+/// What others of the room are told.
+struct Links {
+    /// Modules to be fetched.
+    ask: watch::Sender<Wanted>,
+    /// The revision that the plan in force was made of.
+    apply: watch::Sender<i64>,
+    /// Whether another one has taken over, or nobody.
+    stop: watch::Receiver<bool>,
+}
+
+impl Links {
+    /// To nobody.
+    fn none() -> Links {
+        Links { ask: watch::channel(Wanted::default()).0, apply: watch::channel(0).0, stop: watch::channel(false).1 }
+    }
+}
+
 struct Control {
     settings: Arc<Settings>,
     publish: watch::Sender<Arc<Plan>>,
-    ask: watch::Sender<Wanted>,
+    links: Links,
     shelf: Shelf,
     board: Board,
     modules: Remembering,
     directories: Directories,
     hints: Hints,
     in_force: Arc<Built>,
+    /// The same, for who comes after.
+    carried: InForce,
     /// What could not be taken up from the disk; said until etcd is heard.
     restore_problems: Vec<Problem>,
     /// What the last plan was made of. None: no plan was published yet.
@@ -157,27 +198,22 @@ struct Control {
 }
 
 impl Control {
-    async fn start(
+    fn new(
         settings: Arc<Settings>,
         publish: watch::Sender<Arc<Plan>>,
         board: Board,
         modules: Arc<dyn ModuleCheck>,
-        ask: watch::Sender<Wanted>,
+        carried: InForce,
     ) -> Control {
-        let reader = settings.clone();
-        let restored =
-            spawn_blocking(move || saved::restore(&saved::plan_dir(&reader), &reader)).await.unwrap_or_default();
-        for problem in &restored.problems {
-            tracing::warn!("{problem}");
-        }
         let dirs = [settings.entries.dir.clone(), settings.modules.dir.clone()];
         Control {
             directories: Directories::new(&settings),
             hints: Hints::new(dirs.into_iter().flatten().collect()),
-            in_force: Arc::new(restored.built.unwrap_or_default()),
-            restore_problems: restored.problems,
+            in_force: Arc::default(),
+            carried,
+            restore_problems: Vec::new(),
+            links: Links::none(),
             shelf: Shelf::new(&settings),
-            ask,
             settings,
             publish,
             board,
@@ -190,7 +226,31 @@ impl Control {
         }
     }
 
+    /// What is in force, or was when the agent ran last.
+    async fn take_up(&mut self) {
+        let carried = self.carried().clone();
+        if let Some(carried) = carried {
+            self.told = carried.plan.problems.iter().cloned().collect();
+            self.in_force = carried;
+            return;
+        }
+        let reader = self.settings.clone();
+        let restored =
+            spawn_blocking(move || saved::restore(&saved::plan_dir(&reader), &reader)).await.unwrap_or_default();
+        for problem in &restored.problems {
+            tracing::warn!("{problem}");
+        }
+        self.in_force = Arc::new(restored.built.unwrap_or_default());
+        self.restore_problems = restored.problems;
+    }
+
+    /// It is replaced as a whole: a panic of another thread leaves nothing half done.
+    fn carried(&self) -> MutexGuard<'_, Option<Arc<Built>>> {
+        self.carried.lock().unwrap_or_else(|broken| broken.into_inner())
+    }
+
     async fn run(mut self, mut news: watch::Receiver<EtcdNews>, mut fetched: watch::Receiver<Fetched>) {
+        self.take_up().await;
         if self.settings.etcd.is_some() {
             let heard = news.wait_for(|news| news.found.is_some());
             let _ = tokio::time::timeout(FIRST_NEWS_MAX, heard).await;
@@ -225,12 +285,14 @@ impl Control {
         self.tell_etcd(&news);
         let work = spawn_blocking(move || {
             let looked = self.directories.look();
+            let revision = news.revision;
             let found = self.found(looked, news, &fetched);
             if self.is_due(&found) {
                 let built = build_plan(&self.settings, &found, &self.in_force, &self.modules);
                 self.modules.forget_unused();
                 self.take(found, built);
             }
+            self.links.apply.send_if_modified(|applied| std::mem::replace(applied, revision) != revision);
             self
         });
         finished(work).await
@@ -255,7 +317,7 @@ impl Control {
     fn found(&mut self, mut looked: Looked, news: EtcdNews, fetched: &Fetched) -> Found {
         if let Some(etcd) = &news.found {
             let wanted = self.shelf.look(&self.settings, &mut looked, etcd, fetched);
-            self.ask.send_if_modified(|asked| {
+            self.links.ask.send_if_modified(|asked| {
                 let changed = *asked != wanted;
                 *asked = wanted;
                 changed
@@ -281,11 +343,15 @@ impl Control {
 
     /// Publishes what differs. The first plan is published whatever it holds: it says that the configuration was read.
     fn take(&mut self, found: Found, built: Built) {
+        if *self.links.stop.borrow() {
+            return; // Somebody with other settings decides by now.
+        }
         let changed = built.plan.revision != self.in_force.plan.revision;
         let differs = changed || built.plan.problems != self.in_force.plan.problems || self.last.is_none();
         self.unsaved |= changed || built.etcd_was_read != self.in_force.etcd_was_read;
         self.tell(&built.plan);
         self.in_force = Arc::new(built);
+        *self.carried() = Some(self.in_force.clone());
         self.last = Some(found);
         if differs {
             self.publish.send_replace(self.in_force.plan.clone());

@@ -109,6 +109,15 @@ impl Desk {
         Ok(listed.pairs.iter().map(|pair| String::from_utf8_lossy(pair.key()).into_owned()).collect())
     }
 
+    /// The revision of the newest change to what is in a folder.
+    pub(super) async fn newest(&mut self, folder: &str) -> Result<i64, FleetError> {
+        let newest = GetOptions::new().with_prefix().with_keys_only().with_limit(1);
+        let newest = newest.with_sort(etcd_client::SortTarget::Mod, etcd_client::SortOrder::Descend);
+        let prefix = format!("{}{folder}", self.prefix);
+        let listed = self.read(&prefix, Some(newest)).await?;
+        Ok(listed.one().map_or(0, KeyValue::mod_revision))
+    }
+
     /// Any read.
     pub(super) async fn read(&mut self, key: &str, options: Option<GetOptions>) -> Result<Listed, FleetError> {
         let mut kv = self.client.kv_client().max_decoding_message_size(MESSAGE_BYTES_MAX);

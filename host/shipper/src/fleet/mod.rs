@@ -9,5 +9,7 @@ pub(crate) mod entries; // entries and their history
 pub(crate) mod gc; // blobs that nothing refers to
 pub(crate) mod import; // classic settings to entries
 pub(crate) mod modules; // releases
+pub(crate) mod nodes; // what agents say of themselves
+pub(crate) mod rollout; // releases on trial
 
 pub(crate) use desk::{Desk, FleetError, Guard, Write};

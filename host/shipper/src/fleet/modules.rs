@@ -185,7 +185,8 @@ pub(crate) async fn push(
     for _ in 0..ROUNDS {
         let swept = desk.get(&gc_key(&prefix)).await?.one().map_or(0, etcd_client::KeyValue::mod_revision);
         let library = library(desk).await?;
-        let decided = decide(&library, push, pieces.iter().map(|(chunk, _)| *chunk).collect())?;
+        let last_step = steps(desk, push.name).await?.last().map_or(0, |step| step.number);
+        let decided = decide(&library, push, last_step, pieces.iter().map(|(chunk, _)| *chunk).collect())?;
         let (chunks_there, bytes_sent) = send(desk, &pieces, sent).await?;
         let release = decided.record.canary.as_ref().map_or(&decided.record.release, |canary| &canary.release);
         let pushed = Pushed {
@@ -227,7 +228,7 @@ struct Decided {
     step: Step,
 }
 
-fn decide(library: &Library, push: &Push<'_>, chunks: Vec<Chunk>) -> Result<Decided, FleetError> {
+fn decide(library: &Library, push: &Push<'_>, last_step: u64, chunks: Vec<Chunk>) -> Result<Decided, FleetError> {
     let digest = Digest::of(push.bytes);
     let known = library.of(push.name).find(|release| release.version == push.version);
     if let Some(known) = known.filter(|known| known.digest != digest) {
@@ -256,7 +257,7 @@ fn decide(library: &Library, push: &Push<'_>, chunks: Vec<Chunk>) -> Result<Deci
     };
     let old = library.in_force.get(push.name);
     let seen = old.map_or(0, |(_, revision)| *revision);
-    let step = old.map_or(1, |(record, _)| record.step + 1);
+    let step = last_step.max(old.map_or(0, |(record, _)| record.step)) + 1;
     let (record, action, share) = match (&push.trial, old) {
         (Some(_), None) => {
             return Err(FleetError::refused(format!(
@@ -279,7 +280,7 @@ fn decide(library: &Library, push: &Push<'_>, chunks: Vec<Chunk>) -> Result<Deci
             let previous = before.and_then(|before| {
                 if before.release.number == release.number { before.previous } else { Some(before.release.number) }
             });
-            (InForce { format: FORMAT, step, release, previous, canary: None }, "push", Share(10_000))
+            (InForce { format: FORMAT, step, release, previous, canary: None }, "push", Share::WHOLE)
         }
     };
     let step = noted(&record, action, share, push.version, digest, push.by, "");
@@ -402,7 +403,7 @@ pub(crate) async fn rollback(desk: &mut Desk, name: &str, to: Option<&str>, by: 
             if wanted.number == before.release.number { before.previous } else { Some(before.release.number) };
         let record = InForce { format: FORMAT, step: before.step + 1, release: wanted.clone(), previous, canary: None };
         let reason = format!("from {}", before.release.version);
-        let step = noted(&record, "rollback", Share(10_000), &wanted.version, wanted.digest, by, &reason);
+        let step = noted(&record, "rollback", Share::WHOLE, &wanted.version, wanted.digest, by, &reason);
         let guards = vec![Guard::Prefix(format!("{}releases/{name}/", desk.prefix()), library.revision)];
         if desk.commit_record(&record, *seen, &step, guards, None).await? {
             return Ok(wanted);
@@ -412,11 +413,11 @@ pub(crate) async fn rollback(desk: &mut Desk, name: &str, to: Option<&str>, by: 
 }
 
 /// Removes a module with all of its releases. Refused while an entry uses it, unless forced.
-pub(crate) async fn remove(desk: &mut Desk, name: &str, force: bool) -> Result<usize, FleetError> {
+pub(crate) async fn remove(desk: &mut Desk, name: &str, force: bool, by: &str) -> Result<usize, FleetError> {
     for _ in 0..ROUNDS {
         let library = library(desk).await?;
         let uses = uses(desk).await?;
-        let Some((_, seen)) = library.in_force.get(name) else {
+        let Some((record, seen)) = library.in_force.get(name) else {
             return Err(FleetError::refused(format!("there is no module `{name}` in etcd")));
         };
         let digests: BTreeSet<String> = library.of(name).map(|release| release.digest.to_string()).collect();
@@ -438,8 +439,14 @@ pub(crate) async fn remove(desk: &mut Desk, name: &str, force: bool) -> Result<u
         if !force {
             guards.push(Guard::Prefix(format!("{prefix}entries/"), uses.revision));
         }
-        let writes =
-            [Write::Delete(module_key(&prefix, name)), Write::DeletePrefix(format!("{prefix}releases/{name}/"))];
+        let removed = InForce { step: record.step + 1, ..record.clone() };
+        let release = &record.release;
+        let step = noted(&removed, "remove", Share::default(), &release.version, release.digest, by, "");
+        let writes = [
+            Write::Put(step_key(&prefix, name, step.number), json(&step)?),
+            Write::Delete(module_key(&prefix, name)),
+            Write::DeletePrefix(format!("{prefix}releases/{name}/")),
+        ];
         if desk.commit(&guards, &writes).await? {
             return Ok(library.of(name).count());
         }

@@ -8,7 +8,7 @@ use crate::observe::NodeStatus;
 /// All nodes as of now.
 #[derive(Debug, Default)]
 pub(crate) struct Fleet {
-    /// What was written last to entries and modules, as far as anybody has seen.
+    /// The last change to entries and modules: what a node must have seen.
     pub(crate) revision: i64,
     /// Nodes that live, by name; an error is why what it wrote cannot be read.
     pub(crate) nodes: BTreeMap<String, Result<NodeStatus, String>>,
@@ -66,7 +66,8 @@ impl Fleet {
 /// Reads the whole fleet.
 pub(crate) async fn fleet(desk: &mut Desk) -> Result<Fleet, FleetError> {
     let mut fleet = Fleet::default();
-    for folder in ["entries/", "modules/"] {
+    // What was removed leaves no key behind, but a line in its history.
+    for folder in ["entries/", "modules/", "history/", "steps/"] {
         fleet.revision = fleet.revision.max(desk.newest(folder).await?);
     }
     let prefix = desk.prefix().to_owned();
@@ -75,10 +76,6 @@ pub(crate) async fn fleet(desk: &mut Desk) -> Result<Fleet, FleetError> {
         let name = key.strip_prefix(&format!("{prefix}nodes/")).unwrap_or_default().to_owned();
         let status = serde_json::from_slice::<NodeStatus>(pair.value());
         let status = status.map_err(|error| format!("{key} is no status of a node: {error}"));
-        if let Ok(status) = &status {
-            // What was removed leaves no key behind, but whoever saw it says so.
-            fleet.revision = fleet.revision.max(status.revision);
-        }
         fleet.nodes.insert(name, status);
     }
     for pair in &desk.folder("seen/").await?.pairs {
@@ -122,7 +119,10 @@ mod tests {
         check(&|_| (), State::Ok);
         check(&|node| node.revision = 8, State::Behind);
         check(&|node| (node.revision, node.problems) = (8, vec![problem.clone()]), State::Refuses);
-        check(&|node| (node.problems, node.troubles) = (vec![problem.clone()], vec![HealthStatus::default()]), State::Trouble);
+        check(
+            &|node| (node.problems, node.troubles) = (vec![problem.clone()], vec![HealthStatus::default()]),
+            State::Trouble,
+        );
         assert_eq!(fleet.state(&Err("?".to_owned())), State::Unreadable);
     }
 }

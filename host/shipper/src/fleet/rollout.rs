@@ -66,12 +66,8 @@ impl Side {
 /// Compares both sides of the trial of this record, which was written at this revision.
 pub(crate) fn judge(record: &InForce, written_at: i64, fleet: &Fleet) -> Option<Trial> {
     let canary = record.canary.as_ref()?;
-    let mut trial = Trial {
-        share: canary.share,
-        labels: canary.labels.clone(),
-        since_ms: canary.since_ms,
-        ..Trial::default()
-    };
+    let mut trial =
+        Trial { share: canary.share, labels: canary.labels.clone(), since_ms: canary.since_ms, ..Trial::default() };
     trial.canary.version.clone_from(&canary.release.version);
     trial.others.version.clone_from(&record.release.version);
     let (new, old) = (canary.release.digest.to_string(), record.release.digest.to_string());
@@ -117,7 +113,10 @@ fn weigh(trial: &mut Trial, limits: &Thresholds) {
     // Faults are never too few to count: a module that only faults filters no line.
     let faults = 1000.0 * (canary.per_line(canary.faults) - others.per_line(others.faults));
     if canary.faults > 0 && (faults > limits.faults_per_1000 || canary.lines == 0) {
-        trial.verdict.push(format!("{} faults in {} lines, {} in {} elsewhere", canary.faults, canary.lines, others.faults, others.lines));
+        trial.verdict.push(format!(
+            "{} faults in {} lines, {} in {} elsewhere",
+            canary.faults, canary.lines, others.faults, others.lines
+        ));
     }
     if !trial.is_judged || others.lines < limits.lines_min {
         return;
@@ -290,7 +289,11 @@ mod tests {
     #[test]
     fn a_node_of_the_trial_that_keeps_the_old_one_says_why_and_others_do_not_matter() {
         let mut refusing = node("a", true, "1", [10, 0, 0, 0]);
-        let problem = |key: &str, reason: &str| Problem { source: "etcd e".to_owned(), key: key.to_owned(), reason: reason.to_owned() };
+        let problem = |key: &str, reason: &str| Problem {
+            source: "etcd e".to_owned(),
+            key: key.to_owned(),
+            reason: reason.to_owned(),
+        };
         refusing.problems = vec![problem("filters[0]", "while starting: trap")];
         check(vec![refusing.clone()], &["a refuses it: m: etcd e: filters[0]: while starting: trap"]);
         refusing.problems = vec![problem("filters[0].use", "module is being fetched")];

@@ -104,6 +104,8 @@ pub struct EntryFacts {
     pub cluster: String,
     /// Where it was written.
     pub origin: String,
+    /// Digests of its chain, in order.
+    pub modules: Vec<String>,
 }
 
 impl Board {
@@ -159,7 +161,12 @@ impl Board {
     pub fn plan(&self, plan: &Plan) {
         let entries = plan.entries.iter().map(|(name, entry)| {
             let topic = entry.topics.first().map(|topic| topic.to_string()).unwrap_or_default();
-            let facts = EntryFacts { topic, cluster: entry.cluster.to_string(), origin: origin(&entry.origin) };
+            let facts = EntryFacts {
+                topic,
+                cluster: entry.cluster.to_string(),
+                origin: origin(&entry.origin),
+                modules: entry.filters.iter().map(|filter| filter.module.digest.to_string()).collect(),
+            };
             (name.clone(), facts)
         });
         let facts = PlanFacts { revision: plan.revision, problems: plan.problems.clone(), entries: entries.collect() };

@@ -17,6 +17,7 @@ pub mod admin; // the HTTP server
 pub mod logs; // log lines
 pub mod summary; // the last thing an agent says
 pub mod notify; // what the service manager is told
+mod node; // what a fleet is told of this agent
 mod file_ledger; // where the lines of one file went
 mod exposition; // metric families, one after the other
 mod process; // what this process uses
@@ -33,6 +34,7 @@ pub use file_ledger::FileLedger;
 pub use ledger::{
     DropReason, EntryLedger, FilterLedger, LastError, ShardSnapshot, ShardTotals, StreamSnapshot, StreamState,
 };
+pub use node::{NodeEntry, NodeFilter, NodeStatus};
 pub use notify::notify_service_manager;
 pub use summary::log as log_summary;
 pub use view::View;

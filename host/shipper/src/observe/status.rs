@@ -82,6 +82,8 @@ pub struct EntryStatus {
     pub cluster: String,
     /// Where it was written.
     pub origin: String,
+    /// Digests of the chain in force, in order.
+    pub modules: Vec<String>,
     /// Where every line and byte went.
     pub loss: LossStatus,
     /// What Kafka said.
@@ -352,6 +354,7 @@ fn entry(view: &EntryView) -> EntryStatus {
         topic: facts.topic,
         cluster: facts.cluster,
         origin: facts.origin,
+        modules: facts.modules,
         loss: LossStatus::of(ledger),
         records: RecordStatus {
             acked: ledger.records_acked,

@@ -39,7 +39,12 @@ fn web() -> EntryView {
     filter.dropped = 100_000;
     filter.busy_ns = 48_000_000;
     filter.memory_peak_bytes = 1 << 20;
-    let facts = EntryFacts { topic: "web_log".into(), cluster: "default".into(), origin: "etcd e/web".into() };
+    let facts = EntryFacts {
+        topic: "web_log".into(),
+        cluster: "default".into(),
+        origin: "etcd e/web".into(),
+        ..Default::default()
+    };
     let rates = Rates { read_lines: 12_345.6, read_bytes: 1_500_000.0, acked_records: 12_000.0, ..Default::default() };
     EntryView { name: "web".into(), facts: Some(facts), ledger, rates }
 }
@@ -58,7 +63,8 @@ fn app() -> EntryView {
     filter.lines_in = 10;
     filter.fault(FaultKind::Trap);
     filter.guest_count("not_json", 2);
-    let facts = EntryFacts { topic: "app".into(), cluster: "eu".into(), origin: "app.json".into() };
+    let facts =
+        EntryFacts { topic: "app".into(), cluster: "eu".into(), origin: "app.json".into(), ..Default::default() };
     EntryView { name: "app".into(), facts: Some(facts), ledger, rates: Rates::default() }
 }
 
@@ -207,7 +213,7 @@ fn the_names_in_the_document_are_a_contract() {
     let document = serde_json::to_value(status()).unwrap();
     let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
     insta::assert_snapshot!(keys(&document), @"schema node version now_ms started_ms uptime_ms stopping ready not_ready plan total entries streams health file_problems file_problems_unlisted notices");
-    insta::assert_snapshot!(keys(&document["entries"][0]), @"name in_plan topic cluster origin loss records passed_lines cut_lines malformed lag_bytes lag_ms streams blocked_streams waiting_streams rates last_error filters");
+    insta::assert_snapshot!(keys(&document["entries"][0]), @"name in_plan topic cluster origin modules loss records passed_lines cut_lines malformed lag_bytes lag_ms streams blocked_streams waiting_streams rates last_error filters");
     insta::assert_snapshot!(keys(&document["entries"][0]["loss"]), @"read delivered filtered dropped rewound pending balanced unaccounted_lines unaccounted_bytes lost_bytes");
     insta::assert_snapshot!(keys(&document["entries"][0]["filters"][0]), @"place name digest calls lines_in bytes_in bytes_out kept dropped emitted skipped_by_needle faults busy_ns memory_peak_bytes recycles rests breaker_opened bypassed swaps counters");
     insta::assert_snapshot!(keys(&document["streams"][0]["loss"]), @"read delivered filtered dropped rewound pending");

@@ -5,8 +5,10 @@
 mod entry; // `entry`
 mod key; // `key`
 mod module; // `module`
+mod rollout; // `rollout`
+pub(super) mod status; // the fleet's part of `status`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -19,6 +21,7 @@ use crate::model::exit;
 pub(super) use entry::{EXAMPLES as ENTRY_EXAMPLES, EntryArgs, run as entry};
 pub(super) use key::{EXAMPLES as KEY_EXAMPLES, KeyArgs, run as key};
 pub(super) use module::{EXAMPLES as MODULE_EXAMPLES, ModuleArgs, run as module};
+pub(super) use rollout::{EXAMPLES as ROLLOUT_EXAMPLES, RolloutArgs, run as rollout};
 
 /// What stands in for a settings file where there is none: the agent's own keys do not matter here.
 const NO_SETTINGS: &str = "[kafka]\nbrokers = [\"unused:1\"]\n";
@@ -53,8 +56,35 @@ pub(super) struct EtcdArgs {
 }
 
 impl EtcdArgs {
+    pub(super) fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// Where etcd is, if anything says so; a complaint and an exit code where it must.
+    pub(super) fn find(&self, needed: bool) -> Result<Option<EtcdSettings>, i32> {
+        let says_nothing = self.endpoints.is_none() && self.config == Path::new(DEFAULT_PATH) && !self.config.exists();
+        if says_nothing && std::env::var_os("TAILMILL_ETCD_ENDPOINTS").is_none() && !needed {
+            return Ok(None);
+        }
+        if needed {
+            return self.settings().map(|(_, etcd)| Some(etcd));
+        }
+        self.load().map(|settings| settings.etcd)
+    }
+
     /// The settings, with a complaint and an exit code where they are not sound.
     fn settings(&self) -> Result<(Settings, EtcdSettings), i32> {
+        let settings = self.load()?;
+        match settings.etcd.clone() {
+            Some(etcd) => Ok((settings, etcd)),
+            None => {
+                complain(&format!("no etcd is named: write --endpoints, or [etcd] into {}", self.config.display()));
+                Err(exit::USAGE)
+            }
+        }
+    }
+
+    fn load(&self) -> Result<Settings, i32> {
         let flags = [
             ("--endpoints", "etcd.endpoints", &self.endpoints),
             ("--prefix", "etcd.prefix", &self.prefix),
@@ -75,14 +105,7 @@ impl EtcdArgs {
             true => Settings::load(&self.config, &overrides),
             false => Settings::from_text(&self.config, NO_SETTINGS, &overrides),
         };
-        let settings = loaded.map_err(|found| problems(&found))?;
-        match settings.etcd.clone() {
-            Some(etcd) => Ok((settings, etcd)),
-            None => {
-                complain(&format!("no etcd is named: write --endpoints, or [etcd] into {}", self.config.display()));
-                Err(exit::USAGE)
-            }
-        }
+        loaded.map_err(|found| problems(&found))
     }
 }
 

@@ -114,7 +114,11 @@ pub(in crate::cli) fn run(args: &RolloutArgs) -> i32 {
 
 fn told(name: &str, moved: &Moved) -> String {
     let Moved { version, share, is_over } = moved;
-    if *is_over { format!("{name} {version} is in force\n") } else { format!("{name} {version} is on trial on {share}\n") }
+    if *is_over {
+        format!("{name} {version} is in force\n")
+    } else {
+        format!("{name} {version} is on trial on {share}\n")
+    }
 }
 
 /// The trial as it stands, and the digest that is on trial.
@@ -146,7 +150,7 @@ async fn status(desk: &mut Desk, name: &str, as_json: bool) -> Result<i32, Fleet
 fn shown(name: &str, trial: &Trial) -> String {
     let row = |who: &str, side: &Side| {
         let share = |count: u64| if side.lines == 0 { 0.0 } else { 100.0 * count as f64 / side.lines as f64 };
-        let per_line = if side.lines == 0 { 0 } else { side.busy_ns / side.lines };
+        let per_line = side.busy_ns.checked_div(side.lines).unwrap_or_default();
         vec![
             who.to_owned(),
             side.version.clone(),

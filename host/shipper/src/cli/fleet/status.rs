@@ -70,7 +70,8 @@ fn as_json(fleet: &Fleet) -> Value {
             Err(why) => json!({ "node": name, "state": state, "error": why }),
         }
     };
-    let gone = fleet.gone.iter().map(|(name, started)| json!({ "node": name, "state": State::Gone, "started_ms": started }));
+    let gone =
+        fleet.gone.iter().map(|(name, started)| json!({ "node": name, "state": State::Gone, "started_ms": started }));
     let nodes: Vec<Value> = fleet.nodes.iter().map(node).chain(gone).collect();
     json!({ "revision": fleet.revision, "nodes": nodes })
 }
@@ -89,7 +90,9 @@ fn all(fleet: &Fleet) -> String {
     let mut rows: Vec<(State, Vec<String>)> = fleet
         .gone
         .iter()
-        .map(|(name, started)| (State::Gone, vec![name.clone(), "gone".to_owned(), format!("started {}", at(*started))]))
+        .map(|(name, started)| {
+            (State::Gone, vec![name.clone(), "gone".to_owned(), format!("started {}", at(*started))])
+        })
         .collect();
     let mut reasons = String::new();
     for (name, node) in &fleet.nodes {
@@ -106,14 +109,22 @@ fn all(fleet: &Fleet) -> String {
         }
     }
     rows.sort();
-    let counts = [State::Gone, State::Unreadable, State::Trouble, State::Refuses, State::Behind, State::Ok].map(|state| {
-        let number = rows.iter().filter(|(own, _)| *own == state).count();
-        (number > 0).then(|| format!("{number} {}", painted(state, paint)))
-    });
+    let counts =
+        [State::Gone, State::Unreadable, State::Trouble, State::Refuses, State::Behind, State::Ok].map(|state| {
+            let number = rows.iter().filter(|(own, _)| *own == state).count();
+            (number > 0).then(|| format!("{number} {}", painted(state, paint)))
+        });
     let nodes = counted(rows.len() as u64, "node");
-    let mut text = format!("{nodes} at revision {}: {}\n\n", fleet.revision, counts.into_iter().flatten().collect::<Vec<_>>().join(", "));
+    let mut text = format!(
+        "{nodes} at revision {}: {}\n\n",
+        fleet.revision,
+        counts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    );
     let rows: Vec<Vec<String>> = rows.into_iter().map(|(_, row)| row).collect();
-    text += &table(&["NODE", "STATE", "REVISION", "ENTRIES", "FILES", "LINES/S", "BEHIND", "WAITING", "HEARD", "VERSION"], &rows);
+    text += &table(
+        &["NODE", "STATE", "REVISION", "ENTRIES", "FILES", "LINES/S", "BEHIND", "WAITING", "HEARD", "VERSION"],
+        &rows,
+    );
     if !reasons.is_empty() {
         text += &format!("\n{reasons}");
     }
@@ -188,8 +199,19 @@ fn one(node: &NodeStatus, state: State, revision: i64) -> String {
             format!("{:.0}", entry.rates.delivered_lines),
         ]);
     }
-    let headings =
-        ["ENTRY", "STATE", "FILES", "READ", "DELIVERED", "FILTERED", "DROPPED", "PENDING", "BALANCED", "BEHIND", "LINES/S"];
+    let headings = [
+        "ENTRY",
+        "STATE",
+        "FILES",
+        "READ",
+        "DELIVERED",
+        "FILTERED",
+        "DROPPED",
+        "PENDING",
+        "BALANCED",
+        "BEHIND",
+        "LINES/S",
+    ];
     text += &table(&headings, &rows);
     let filters = node.entries.iter().flat_map(|entry| entry.filters.iter().map(move |filter| (entry, filter)));
     let rows: Vec<Vec<String>> = filters

@@ -19,9 +19,10 @@ mod signing; // who said so
 pub(super) use cache::ModuleCache;
 pub(crate) use chunks::{CHUNK_BYTES_MAX, pack, split, unpack};
 pub(super) use fetch::{Fetched, Wanted, fetch};
-pub(super) use offers::{FETCHING, Offers};
+pub(crate) use offers::FETCHING;
+pub(super) use offers::Offers;
 pub(crate) use release::{
-    CHUNKS_MAX, Canary, Chunk, FORMAT, InForce, MODULE_BYTES_MAX, Release, Share, Step, Thresholds,
+    CHUNKS_MAX, Canary, Chunk, FORMAT, InForce, MODULE_BYTES_MAX, Release, Share, Step, Thresholds, is_canary,
 };
 pub use signing::PublicKey;
 pub(crate) use signing::{SecretKey, Signature};

@@ -14,7 +14,7 @@ use super::{Fetched, InForce, ModuleCache, Release, signing};
 use crate::model::Problem;
 
 /// How a problem ends that goes away by itself.
-pub(in super::super) const FETCHING: &str = "is being fetched";
+pub(crate) const FETCHING: &str = "is being fetched";
 
 type Raw = BTreeMap<String, Arc<[u8]>>;
 type Offer = Result<Arc<Release>, String>;

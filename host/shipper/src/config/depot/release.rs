@@ -120,6 +120,14 @@ pub(crate) struct Step {
 }
 
 impl Share {
+    /// Everybody.
+    pub(crate) const WHOLE: Share = Share(WHOLE);
+
+    /// Whether it is everybody.
+    pub(crate) fn is_whole(self) -> bool {
+        self.0 >= WHOLE
+    }
+
     /// `5%`, `0.5%`, `100%`.
     pub(crate) fn parse(text: &str) -> Result<Share, String> {
         let number = text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>().ok();
@@ -144,7 +152,7 @@ impl std::fmt::Display for Share {
 
 /// Whether this node tries the canary. A node that is in a share is in every larger one; which nodes are in it differs from
 /// module to module, so that not always the same ones try what is new.
-pub(super) fn is_canary(module: &str, canary: &Canary, node: &str, labels: &BTreeMap<String, String>) -> bool {
+pub(crate) fn is_canary(module: &str, canary: &Canary, node: &str, labels: &BTreeMap<String, String>) -> bool {
     let labelled = !canary.labels.is_empty()
         && canary.labels.iter().all(|(name, value)| labels.get(name).is_some_and(|own| own == value));
     labelled || canary.share.holds(module, node)

@@ -5,6 +5,7 @@
 
 mod backoff; // how long to wait
 mod connect; // connections and single requests
+mod node; // this agent's own key
 mod view; // what is known, and what a message means
 
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use tokio::sync::watch;
 
 use super::build::FoundEtcd;
 use super::classic;
-use super::settings::EtcdSettings;
+use super::settings::{EtcdSettings, Settings};
+use crate::observe::Board;
 use view::{Change, Heard, Then, View};
 
 pub(super) use backoff::backoff;
@@ -37,18 +39,28 @@ const MESSAGE_BYTES_MAX: usize = 64 << 20;
 pub(super) struct EtcdNews {
     /// The last that was read. None: nothing yet.
     pub(super) found: Option<FoundEtcd>,
+    /// etcd's revision of the last change in it.
+    pub(super) revision: i64,
     /// Why it cannot be followed now.
     pub(super) trouble: Option<String>,
 }
 
-/// Follows etcd until `stop`; says every change in `news`.
-pub(super) async fn follow(settings: &EtcdSettings, news: &watch::Sender<EtcdNews>, mut stop: watch::Receiver<bool>) {
+/// Follows etcd until `stop`; says every change in `news`. Meanwhile tells the fleet how this agent is; `applied` is the
+/// revision that its plan was made of.
+pub(super) async fn follow(
+    settings: &Settings,
+    news: &watch::Sender<EtcdNews>,
+    board: &Board,
+    applied: &watch::Receiver<i64>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let Some(etcd) = &settings.etcd else { return };
     let mut attempt = 0;
     loop {
         let began = Instant::now();
         let trouble = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
-            trouble = session(settings, news) => trouble,
+            trouble = session(settings, etcd, news, board, applied) => trouble,
         };
         attempt = if began.elapsed() >= HEALTHY_AFTER { 0 } else { attempt };
         news.send_if_modified(|news| {
@@ -72,17 +84,34 @@ pub(crate) async fn list_once(settings: &EtcdSettings) -> Result<FoundEtcd, Stri
 }
 
 /// Lists and watches until something goes wrong; says what.
-async fn session(settings: &EtcdSettings, news: &watch::Sender<EtcdNews>) -> String {
-    match try_session(settings, news).await {
-        Ok(reason) | Err(reason) => reason,
+async fn session(
+    settings: &Settings,
+    etcd: &EtcdSettings,
+    news: &watch::Sender<EtcdNews>,
+    board: &Board,
+    applied: &watch::Receiver<i64>,
+) -> String {
+    let client = match connect(etcd).await {
+        Ok(client) => client,
+        Err(reason) => return reason,
+    };
+    // One connection for both. What goes wrong with the status never ends the watch.
+    tokio::select! {
+        ended = watch_all(etcd, client.clone(), news) => match ended {
+            Ok(reason) | Err(reason) => reason,
+        },
+        () = node::keep(client, settings, board, applied) => "the status ended".to_owned(),
     }
 }
 
-async fn try_session(settings: &EtcdSettings, news: &watch::Sender<EtcdNews>) -> Result<String, String> {
-    let mut client = connect(settings).await?;
+async fn watch_all(
+    settings: &EtcdSettings,
+    mut client: Client,
+    news: &watch::Sender<EtcdNews>,
+) -> Result<String, String> {
     let mut view = list(settings, &mut client).await?;
     let say = |view: &View| {
-        let fresh = EtcdNews { found: Some(view.found()), trouble: None };
+        let fresh = EtcdNews { found: Some(view.found()), revision: view.revision(), trouble: None };
         news.send_if_modified(|news| {
             let changed = *news != fresh;
             *news = fresh;

@@ -76,6 +76,8 @@ pub(crate) struct View {
     prefix: String,
     array_key: Option<String>,
     listed_at: i64,
+    /// Of the last change.
+    changed_at: i64,
     behind: u32,
     /// In the order of [`FOLDERS`], without the folder's name.
     folders: [BTreeMap<String, Arc<[u8]>>; 3],
@@ -94,6 +96,7 @@ impl View {
             prefix: prefix.to_owned(),
             array_key: array_key.map(str::to_owned),
             listed_at: revision,
+            changed_at: revision,
             behind: 0,
             folders: Default::default(),
             array: None,
@@ -112,8 +115,9 @@ impl View {
     pub(crate) fn hear(&mut self, heard: Heard) -> Then {
         match heard {
             Heard::Created => Then::Nothing,
-            Heard::Changes { changes, .. } => {
+            Heard::Changes { revision, changes } => {
                 self.behind = 0;
+                self.changed_at = self.changed_at.max(revision);
                 let changed: Vec<bool> = changes.into_iter().map(|change| self.apply(change)).collect();
                 if changed.contains(&true) { Then::Changed } else { Then::Nothing }
             }
@@ -156,6 +160,11 @@ impl View {
             }
             None => keys.remove(name).is_some(),
         }
+    }
+
+    /// As of which revision this is what etcd holds.
+    pub(crate) fn revision(&self) -> i64 {
+        self.changed_at
     }
 
     /// For the plan.

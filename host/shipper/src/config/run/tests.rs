@@ -54,7 +54,13 @@ impl Machine {
         let (publish, plans) = watch::channel(Arc::default());
         let (stop, stopped) = watch::channel(false);
         let board = Board::new("n", 1);
-        let run = run_config(Arc::new(self.settings()), publish, stopped, board.clone(), Arc::new(NoModuleCheck));
+        let run = run_config(
+            watch::channel(Arc::new(self.settings())).1,
+            publish,
+            stopped,
+            board.clone(),
+            Arc::new(NoModuleCheck),
+        );
         Agent { plans, stop, task: tokio::spawn(run), board }
     }
 }
@@ -251,7 +257,13 @@ fn a_stop_does_not_wait_for_a_module_that_is_being_checked() {
     let (publish, _plans) = watch::channel(Arc::default());
     let (stop, stopped) = watch::channel(false);
     let settings = Arc::new(machine.settings());
-    let task = runtime.spawn(run_config(settings, publish, stopped, Board::new("n", 1), Arc::new(Never(asked))));
+    let task = runtime.spawn(run_config(
+        watch::channel(settings).1,
+        publish,
+        stopped,
+        Board::new("n", 1),
+        Arc::new(Never(asked)),
+    ));
     is_asked.recv().unwrap();
     stop.send(true).unwrap();
     runtime.block_on(task).unwrap();

@@ -43,6 +43,7 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("etcd.cert", Kind::Text),
     ("etcd.key", Kind::Text),
     ("etcd.entries_key", Kind::Text),
+    ("etcd.entries_key_by", Kind::Text),
     ("entries.dir", Kind::Text),
     ("entries.allow_paths", Kind::List),
     ("entries.allow_topics", Kind::List),

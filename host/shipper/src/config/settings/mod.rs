@@ -6,6 +6,7 @@
 mod clusters; // [kafka] and [clusters.NAME]
 mod layers; // variables and flags
 mod read; // text to settings
+mod reload; // new settings while the agent runs
 
 use std::collections::BTreeMap;
 use std::fmt;

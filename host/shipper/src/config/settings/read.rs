@@ -75,7 +75,8 @@ impl Reader<'_> {
             settings.state_dir = path;
         }
         settings.clusters = clusters::read(&mut fields, self.dir);
-        settings.etcd = fields.get("etcd").and_then(|at| self.etcd(&at, warnings));
+        let node = settings.node.clone();
+        settings.etcd = fields.get("etcd").and_then(|at| self.etcd(&at, &node, warnings));
         self.entries(&mut settings, &mut fields, warnings);
         settings.modules = self.modules(&mut fields);
         if let Some(mut admin) = fields.below("admin") {
@@ -112,7 +113,7 @@ impl Reader<'_> {
         Some(path)
     }
 
-    fn etcd(&self, at: &At<'_>, warnings: &mut Vec<Problem>) -> Option<EtcdSettings> {
+    fn etcd(&self, at: &At<'_>, node: &str, warnings: &mut Vec<Problem>) -> Option<EtcdSettings> {
         let mut fields = at.fields()?;
         let endpoints = fields.need("endpoints", "for example [\"http://127.0.0.1:2379\"]");
         let endpoint_texts = endpoints.as_ref().and_then(At::text_or_texts).unwrap_or_default();
@@ -122,6 +123,8 @@ impl Reader<'_> {
         let secure = endpoint_texts.iter().filter(|(at, text)| endpoint_is_secure(at, text)).count();
         let prefix = fields.get("prefix").and_then(|at| etcd_prefix(&at)).unwrap_or_else(|| "/tailmill/".to_owned());
         let array_key = fields.get("entries_key").and_then(|at| array_key(&at));
+        let by_node = fields.get("entries_key_by").and_then(|at| at.word(&[("outbound-ip", false), ("node", true)]));
+        let array_key = if by_node == Some(true) { array_key.map(|key| key.replace("%s", node)) } else { array_key };
         let user = fields.get("user").and_then(|at| at.some_text().map(str::to_owned));
         let password_file = fields.get("password_file").and_then(|at| {
             let path = self.readable(&at)?;
@@ -367,7 +370,7 @@ fn etcd_prefix(at: &At<'_>) -> Option<String> {
 fn array_key(at: &At<'_>) -> Option<String> {
     let text = at.some_text()?;
     if text.replace("%s", "").contains('%') || text.matches("%s").count() > 1 {
-        at.problem("only one `%s` may stand in it: this host's outbound IP");
+        at.problem("only one `%s` may stand in it: this host's outbound IP, or the node's name with `entries_key_by`");
         return None;
     }
     Some(text.to_owned())

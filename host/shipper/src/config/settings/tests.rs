@@ -197,7 +197,7 @@ fn what_etcd_cannot_do_is_refused() {
             "tailmill.toml:4: etcd.endpoints[0]: is not an endpoint: write http://host:port or https://host:port",
             "tailmill.toml:4: etcd.endpoints[1]: is not an endpoint: write http://host:port or https://host:port",
             "tailmill.toml:5: etcd.prefix: `/` would make every key ours: write for example /tailmill/",
-            "tailmill.toml:6: etcd.entries_key: only one `%s` may stand in it: this host's outbound IP",
+            "tailmill.toml:6: etcd.entries_key: only one `%s` may stand in it: this host's outbound IP, or the node's name with `entries_key_by`",
         ],
     );
     let http = "[etcd]\nendpoints = [\"http://a:1\"]\n";
@@ -387,4 +387,15 @@ fn trusted_keys_are_checked_with_the_settings() {
             "tailmill.toml:4: modules.trusted_keys[0]: is no public key: `tailmill key generate` prints ed25519:… to write here",
         ],
     );
+}
+
+#[test]
+fn the_array_key_may_hold_the_nodes_name() {
+    let text = |by: &str| {
+        format!("node = \"web-01\"\n{KAFKA}[etcd]\nendpoints = [\"http://a:1\"]\nentries_key = \"log_%s_conf\"\n{by}")
+    };
+    let key = |by: &str| sound(&text(by)).etcd.unwrap().array_key.unwrap();
+    assert_eq!(key(""), "log_%s_conf");
+    assert_eq!(key("entries_key_by = \"outbound-ip\""), "log_%s_conf");
+    assert_eq!(key("entries_key_by = \"node\""), "log_web-01_conf");
 }
