@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of a test fail by panicking, too")]
 
 use serde_json::{Value, json};
+use std::time::Instant;
 use tailmill_tests::agent::Agent;
 use tailmill_tests::etcd::Etcd;
 use tailmill_tests::guests;
@@ -14,6 +15,7 @@ use tailmill_tests::oracle::{Content, Expected};
 use tailmill_tests::scene::{entry, filtered, log};
 use tailmill_tests::scratch;
 use tailmill_tests::topic::{Record, Tap};
+use tailmill_tests::wait;
 
 const PREFIX: &str = "/changes/";
 const FILES: usize = 4;
@@ -140,4 +142,48 @@ fn after_a_hundred_random_changes_under_load_every_line_has_come_once() {
     let verdict = expected.judge(&all, Content::Same);
     let faultless = verdict.missing.is_empty() && verdict.repeated == 0 && verdict.foreign.is_empty();
     assert!(faultless && verdict.unwanted.is_empty(), "TAILMILL_SEED={seed}: {verdict}\n{}", agent.report());
+}
+
+#[test]
+fn every_change_of_a_topic_is_heard_of_while_lines_come_and_how_soon_is_told() {
+    let (kafka, etcd, prefix) = (Kafka::shared(), Etcd::shared(), "/soon/");
+    let topics = ["left", "right"].map(|name| kafka.topic(name, 1));
+    let mut agent = Agent::new(kafka);
+    agent.set("etcd", "endpoints", vec![etcd.endpoint()]).set("etcd", "prefix", prefix);
+    let mut app = log(&agent, "app", Style::Json, 1);
+    let put = |agent: &Agent, side: usize| {
+        etcd.put(&format!("{prefix}entries/app"), entry(agent, "app.log", &topics[side]).to_string());
+    };
+    put(&agent, 1);
+    agent.start();
+    let mut taps = topics.each_ref().map(|topic| Tap::open(kafka, topic));
+    let mut took_ms = Vec::new();
+    for change in 0..50 {
+        let (side, before) = (change % 2, taps[change % 2].to_end().len());
+        let began = Instant::now();
+        put(&agent, side);
+        wait::until(
+            "a record goes where it should now",
+            || agent.report(),
+            || {
+                app.write(1);
+                (taps[side].to_end().len() > before).then_some(())
+            },
+        );
+        took_ms.push(began.elapsed().as_millis());
+    }
+    took_ms.sort_unstable();
+    let (median, worst) = (took_ms[took_ms.len() / 2], took_ms[took_ms.len() - 1]);
+    tailmill_tests::say(&format!(
+        "from a put to the first record under the new plan: median {median} ms, worst of 50 {worst} ms"
+    ));
+    let expected = Expected::all([&app]);
+    agent.until("every line has come", |_| {
+        let come: usize = topics.iter().map(|topic| Tap::open(kafka, topic).to_end().len()).sum();
+        (come >= expected.delivered.0 as usize).then_some(())
+    });
+    agent.stop_cleanly();
+    let all: Vec<Record> = taps.iter_mut().flat_map(|tap| tap.to_end().to_vec()).collect();
+    let verdict = expected.judge(&all, Content::Same);
+    assert!(verdict.missing.is_empty() && verdict.repeated == 0, "{verdict}\n{}", agent.report());
 }
