@@ -115,6 +115,8 @@ fn a_module_is_pushed_replaced_and_rolled_back_without_a_line_lost() {
     let [one, two] = [padded(guests::keep(), 3_000_000, 1), padded(guests::line_world("nop"), 3_000_000, 1)];
     good(push(&agent, "mine", "1.0", &one));
     etcd.put(&format!("{prefix}entries/app"), filtered(entry(&agent, "app.log", &topic), mine()).to_string());
+    // Not fetched yet: nothing is wrong with that.
+    good(agent.run(["check"]));
     agent.start();
     until_runs(&mut agent, &mut app, &one);
     let pushed: Value = serde_json::from_str(&good(push(&agent, "mine", "2.0", &two))).unwrap();

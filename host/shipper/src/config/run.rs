@@ -117,6 +117,8 @@ pub(crate) fn examine(settings: &Settings, etcd: FoundEtcd, modules: &dyn Module
         .collect();
     let found = Found { files: looked.files, etcd: Some(etcd), modules: looked.modules, problems: looked.problems };
     let mut plan = Plan::clone(&build_plan(settings, &found, &Built::default(), modules).plan);
+    // What an agent would fetch is not wrong.
+    plan.problems.retain(|problem| !problem.reason.ends_with(FETCHING));
     plan.problems.extend(everywhere);
     plan.problems.sort();
     plan.problems.dedup();
