@@ -1,13 +1,24 @@
 //! Whose turn it is: a queue of streams that have work, and timers for those that wait for a moment.
+//!
+//! Files that were rotated away or deleted go first: the disk may not keep them for long, and their successors wait for
+//! them. They get most turns, not all: a program that goes on writing into one of them must not hold the others up.
 
 use super::streams::StreamIx;
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::time::Instant;
 
+/// So many turns in a row go to files that leave while others have work, too.
+const LEAVING_TURNS: u32 = 3;
+
 /// Ready streams in order, waiting ones by time or until something is acknowledged.
 #[derive(Default)]
 pub(super) struct Schedule {
     ready: VecDeque<StreamIx>,
+    /// Ready ones whose files leave.
+    ready_leaving: VecDeque<StreamIx>,
+    leaving: HashSet<StreamIx>,
+    /// Turns in a row that those had.
+    in_a_row: u32,
     queued: HashSet<StreamIx>,
     timers: BTreeSet<(Instant, StreamIx)>,
     starved: Vec<StreamIx>,
@@ -21,7 +32,20 @@ impl Schedule {
     /// The stream has work: it gets a turn when those before it had theirs.
     pub(super) fn ready(&mut self, stream: StreamIx) {
         if self.queued.insert(stream) {
-            self.ready.push_back(stream);
+            match self.leaving.contains(&stream) {
+                true => self.ready_leaving.push_back(stream),
+                false => self.ready.push_back(stream),
+            }
+        }
+    }
+
+    /// The stream's file leaves its place, or came back: it goes before others, or not any more.
+    pub(super) fn set_leaving(&mut self, stream: StreamIx, leaves: bool) {
+        let changed = if leaves { self.leaving.insert(stream) } else { self.leaving.remove(&stream) };
+        if changed && self.queued.remove(&stream) {
+            self.ready.retain(|other| *other != stream);
+            self.ready_leaving.retain(|other| *other != stream);
+            self.ready(stream);
         }
     }
 
@@ -87,14 +111,25 @@ impl Schedule {
 
     /// The next stream to get a turn.
     pub(super) fn next(&mut self) -> Option<StreamIx> {
-        let stream = self.ready.pop_front()?;
+        let first = self.in_a_row < LEAVING_TURNS || self.ready.is_empty();
+        let leaving = if first { self.ready_leaving.pop_front() } else { None };
+        let stream = match leaving {
+            Some(stream) => {
+                self.in_a_row += 1;
+                stream
+            }
+            None => {
+                self.in_a_row = 0;
+                self.ready.pop_front()?
+            }
+        };
         self.queued.remove(&stream);
         Some(stream)
     }
 
     /// Whether some stream has work now.
     pub(super) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() || !self.ready_leaving.is_empty()
     }
 
     /// When the next timer rings.
@@ -107,7 +142,9 @@ impl Schedule {
         self.leave_unpack_queue(stream);
         if self.queued.remove(&stream) {
             self.ready.retain(|other| *other != stream);
+            self.ready_leaving.retain(|other| *other != stream);
         }
+        self.leaving.remove(&stream);
         self.timers.retain(|(_, other)| *other != stream);
         if self.hungry.remove(&stream) {
             self.starved.retain(|other| *other != stream);
@@ -145,6 +182,27 @@ mod tests {
             assert!(most - least <= 1, "stream {stream} had a turn more before all others had theirs");
         }
         assert_eq!(turns, vec![10; STREAMS as usize]);
+    }
+
+    #[test]
+    fn files_that_leave_go_first_and_leave_a_turn_in_four_to_the_others() {
+        let mut schedule = Schedule::default();
+        (0..6).for_each(|stream| schedule.ready(stream));
+        schedule.set_leaving(4, true);
+        schedule.set_leaving(5, true);
+        schedule.set_leaving(3, true);
+        schedule.set_leaving(3, false);
+        let mut turns = String::new();
+        while turns.len() < 12 {
+            let stream = schedule.next().expect("all have work");
+            turns += &stream.to_string();
+            schedule.ready(stream);
+        }
+        assert_eq!(turns, "454054514542");
+        schedule.forget(4);
+        schedule.forget(5);
+        let rest: Vec<_> = std::iter::from_fn(|| schedule.next()).collect();
+        assert_eq!((rest, schedule.has_ready()), (vec![3, 0, 1, 2], false));
     }
 
     #[test]

@@ -192,6 +192,7 @@ impl Shard {
             && let Some(stream) = self.streams.get_mut(ix)
         {
             change(stream);
+            self.schedule.set_leaving(ix, stream.life == Life::Leaving);
             self.schedule.ready(ix);
         }
     }

@@ -341,6 +341,8 @@ impl Model {
         if linked || self.seen_first_elsewhere(&from) || self.may_come_twice(known) {
             let text = fs::read_to_string(self.world.path(&from)).unwrap();
             self.in_doubt.extend(text.lines().filter_map(|line| self.written.get(line)));
+            // Read as a source of its own: its last line without an end is counted when it goes.
+            self.lost_unclear |= self.matches_all() && self.setting.compressed;
         }
         self.old = None; // who compresses a file has told its writer
         self.world.pack(&from, &to);
