@@ -4,7 +4,7 @@
 mod common;
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use common::world::{World, strings};
 
@@ -56,6 +56,29 @@ fn generations_that_came_and_were_compressed_while_stopped_are_read_in_their_ord
     ]);
     let came = ['A', 'B', 'C'].map(|name| w.finish(name));
     assert_eq!(came, [strings(&["late"]), strings(&["two"]), strings(&["three"])]);
+}
+
+#[test]
+fn an_archive_goes_first_also_when_its_writer_went_on_after_the_next_file_was_born() {
+    let mut w = world();
+    w.append("a.log", &lines('1'));
+    w.expect(&["A opened a.log", "e seen"]);
+    w.read('A');
+    w.stop();
+    w.rename("a.log", "a.log.3");
+    w.append("a.log", "two\n");
+    w.rename("a.log", "a.log.2");
+    w.append("a.log", "three\n");
+    for (name, seconds) in [("a.log.2", 10), ("a.log", 20)] {
+        let file = fs::File::options().append(true).open(w.path(name)).unwrap();
+        file.set_modified(SystemTime::now() + Duration::from_secs(seconds)).unwrap();
+    }
+    pack(&w, "a.log.2");
+    w.rename("a.log", "a.log.1");
+    w.start();
+    let said = w.scan();
+    let opened: Vec<&String> = said.iter().filter(|one| one.contains("opened")).collect();
+    assert_eq!(opened, ["A opened again a.log.3 from 2330", "B opened a.log.2.gz after A", "C opened a.log.1 after B"]);
 }
 
 #[test]

@@ -130,11 +130,11 @@ impl Entry {
                 Waiting::Elsewhere => {}
             }
         }
+        // Of an archive only the last write is known; a writer may go on in the old file after the new one was born.
+        let by_birth = missed.iter().all(|candidate| candidate.packing.is_none());
         missed.sort_by(|a, b| {
-            let rank = |c: &Candidate| match c.packing {
-                None => (born_ns(&c.shown), c.shown.modified_ns),
-                Some(_) => (c.shown.modified_ns, c.shown.modified_ns), // born when it was compressed
-            };
+            let rank =
+                |c: &Candidate| (if by_birth { born_ns(&c.shown) } else { c.shown.modified_ns }, c.shown.modified_ns);
             rank(a).cmp(&rank(b)).then_with(|| turn(&a.path).cmp(&turn(&b.path)))
         });
         missed
