@@ -169,3 +169,18 @@ fn output_into_a_pipe_that_closes_is_no_error() {
     // 2 when not everything was delivered when the reader went away.
     assert!(matches!(output.status.code(), Some(0 | 2)), "{:?}", output.status);
 }
+
+#[test]
+fn a_variable_alone_says_where_etcd_is() {
+    let asked = |variable: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tailmill"));
+        command.args(["module", "list", "--config", "/does/not/exist"]).env_remove("TAILMILL_ETCD_ENDPOINTS");
+        let output = command.env(variable, "http://127.0.0.1:1").output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = asked("TAILMILL_ETCD_ENDPOINTS");
+    assert_eq!(code, Some(1), "nobody listens there: {said}");
+    let (code, said) = asked("TAILMILL_OF_NOBODY");
+    assert_eq!(code, Some(64), "{said}");
+    assert!(said.contains("/does/not/exist"), "{said}");
+}

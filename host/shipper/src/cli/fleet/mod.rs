@@ -62,8 +62,8 @@ impl EtcdArgs {
 
     /// Where etcd is, if anything says so; a complaint and an exit code where it must.
     pub(super) fn find(&self, needed: bool) -> Result<Option<EtcdSettings>, i32> {
-        let says_nothing = self.endpoints.is_none() && self.config == Path::new(DEFAULT_PATH) && !self.config.exists();
-        if says_nothing && std::env::var_os("TAILMILL_ETCD_ENDPOINTS").is_none() && !needed {
+        let no_file = self.config == Path::new(DEFAULT_PATH) && !self.config.exists();
+        if no_file && !self.is_named() && !needed {
             return Ok(None);
         }
         if needed {
@@ -84,6 +84,11 @@ impl EtcdArgs {
         }
     }
 
+    /// Whether a flag or a variable says where etcd is: then no settings file is needed.
+    fn is_named(&self) -> bool {
+        self.endpoints.is_some() || std::env::var_os("TAILMILL_ETCD_ENDPOINTS").is_some()
+    }
+
     fn load(&self) -> Result<Settings, i32> {
         let flags = [
             ("--endpoints", "etcd.endpoints", &self.endpoints),
@@ -100,7 +105,7 @@ impl EtcdArgs {
                 overrides = overrides.with_flag(flag, key, value);
             }
         }
-        let is_there = self.config.exists() || self.endpoints.is_none();
+        let is_there = self.config.exists() || !self.is_named();
         let loaded = match is_there {
             true => Settings::load(&self.config, &overrides),
             false => Settings::from_text(&self.config, NO_SETTINGS, &overrides),
