@@ -314,7 +314,8 @@ impl Model {
         let packed_before = fs::read_dir(self.log_path().parent().unwrap())
             .unwrap()
             .any(|entry| entry.unwrap().path().extension().is_some_and(|ext| ext == "gz" || ext == "zst"));
-        if packed_before && !self.running && !self.head().is_empty() {
+        let only_head = known.is_some_and(|known| known <= self.head().len() as u64);
+        if packed_before && (!self.running || only_head) && !self.head().is_empty() {
             return; // two archives that begin alike, and nothing else to tell them by (known-issues.md)
         }
         if !self.running && !self.head().is_empty() && known.is_some_and(|known| known <= self.head().len() as u64) {
