@@ -51,6 +51,23 @@ fn an_entry_whose_streams_were_closed_while_it_was_away_goes_on_where_they_were(
 }
 
 #[test]
+fn a_file_that_was_rotated_while_its_entry_was_away_is_searched_for() {
+    let mut w = World::new(&["*.log"]);
+    w.append("a.log", "one\n");
+    w.expect(&["A opened a.log", "e seen"]);
+    w.read('A');
+    let spec = w.specs[0].clone();
+    w.set_specs(vec![]);
+    w.expect(&["A dropped"]);
+    w.close('A');
+    w.append("a.log", "two\n");
+    w.rename("a.log", "a.log.1");
+    w.append("a.log", "three\n");
+    w.set_specs(vec![spec]);
+    w.expect(&["A opened again a.log.1 from 4", "A leaves", "B opened a.log after A", "e seen"]);
+}
+
+#[test]
 fn a_changed_pattern_drops_only_what_it_means_no_more() {
     let mut w = World::new(&["*.log"]);
     w.append("a.log", "");

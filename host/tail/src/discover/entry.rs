@@ -487,12 +487,14 @@ impl Entry {
     /// A stream ended; what is known of it is kept.
     pub(super) fn keep(&mut self, known: KnownFile) {
         let id = known.key.file;
-        let stream = self.remove(id);
+        let (stream, finished) = (self.remove(id), known.finished);
         self.known.insert(known);
         self.watch_late(id);
-        // Closed as idle, and gone: what was written to it since may be in its archive.
+        // Closed as idle, and gone: what was written to it since may be in its archive. Any other was read to its end.
         let unread = |stream: &Stream| stream.closed.is_some() && stream.state == State::Leaving { gone: true };
-        self.known.set_searched(id, !stream.is_some_and(|stream| unread(&stream)));
+        if finished && !stream.is_some_and(|stream| unread(&stream)) {
+            self.known.set_searched(id, true);
+        }
     }
 }
 
