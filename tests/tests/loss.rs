@@ -233,6 +233,17 @@ fn settled(agent: &mut Agent, entry: &str, bytes: u64, why: &str) -> Value {
     loss
 }
 
+/// Everything that was so until now is in the store: what is written for the second line was put together after the first.
+fn until_written_down(agent: &mut Agent, file: &mut LogFile) {
+    let store = agent.path("state/tailmill.redb");
+    let written = || std::fs::metadata(&store).and_then(|facts| facts.modified()).expect("the store is there");
+    for _ in 0..2 {
+        let before = written();
+        file.write(1);
+        agent.until("a commit", |_| (written() > before).then_some(()));
+    }
+}
+
 /// Bytes of the logs behind the marks that the next start will find. A copy holds nothing of its own.
 fn behind_marks_on_disk(agent: &Agent) -> u64 {
     let output = agent.run(["state", "show", "--json"]);
@@ -281,6 +292,8 @@ fn after_each_kill_exactly_what_lies_behind_the_marks_is_read_again() {
         if life + 1 == LIVES {
             break;
         }
+        // Killed before it has written down the truncation, it would read the copy again.
+        until_written_down(&mut agent, &mut file);
         // More than it can have shipped when it dies, and a rotation that it may or may not have seen.
         file.write(20_000).rotate();
         file.write(20_000);
