@@ -23,6 +23,7 @@ pub mod failing; // system calls that fail
 pub mod topic; // what arrived
 pub mod oracle; // what should have arrived, and whether it did
 pub mod agent; // the real `tailmill run`
+pub mod command; // what a command of it came to
 pub mod guests; // modules written by hand, most of them hostile
 pub mod scene; // what most tests do with all of these
 

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 use std::process::Output;
 use tailmill_tests::agent::Agent;
+use tailmill_tests::command::{good, refused, text};
 use tailmill_tests::etcd::Etcd;
 use tailmill_tests::guests;
 use tailmill_tests::kafka::Kafka;
@@ -18,21 +19,6 @@ fn agent(etcd: &Etcd, kafka: &Kafka, prefix: &str, node: &str) -> Agent {
     agent.set("etcd", "endpoints", vec![etcd.endpoint()]).set("etcd", "prefix", prefix).set("", "node", node);
     agent.set("modules", "fetch_spread_ms", 0).unset("modules", "dir");
     agent
-}
-
-fn good(output: Output) -> String {
-    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout)
-}
-
-fn refused(output: Output, because: &str) {
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(64), "{}{said}", text(&output.stdout));
-    assert!(said.contains(because), "{said}");
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn put(agent: &Agent, name: &str, value: &Value) -> Output {

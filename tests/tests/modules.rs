@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Output;
 use tailmill_tests::agent::Agent;
+use tailmill_tests::command::{good, refused, text};
 use tailmill_tests::etcd::Etcd;
 use tailmill_tests::guests;
 use tailmill_tests::kafka::Kafka;
@@ -60,21 +61,6 @@ fn file(agent: &Agent, name: &str, wasm: &[u8]) -> PathBuf {
 fn push(agent: &Agent, name: &str, version: &str, wasm: &[u8]) -> Output {
     let path = file(agent, &name.replace('/', "-"), wasm);
     agent.run(["module", "push", path.to_str().unwrap(), "--name", name, "--version", version, "--json"])
-}
-
-fn good(output: Output) -> String {
-    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout)
-}
-
-fn refused(output: Output, because: &str) {
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(64), "{}{said}", text(&output.stdout));
-    assert!(said.contains(because), "{said}");
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn digest_of(wasm: &[u8]) -> String {

@@ -23,7 +23,7 @@ use super::missed::Departure;
 use super::paths_index::PathsIndex;
 use super::stream::{Candidate, State, Stream};
 use super::walk::{Look, Shown, find_place, is_link, look};
-use super::{FileEvent, KnownFile, StartAt, StreamKey, WatchSpec};
+use super::{FileEvent, StartAt, StreamKey, WatchSpec};
 use crate::allow::OpenProblem;
 use crate::identity::{FileId, FileKey};
 
@@ -482,19 +482,6 @@ impl Entry {
         let age_ns = i128::try_from(age.as_nanos()).unwrap_or(i128::MAX);
         let old = self.looked_ns.saturating_sub(shown.modified_ns) > age_ns;
         old && !(self.start_at_end && from_first_listing) && !self.known.claims(&shown.place)
-    }
-
-    /// A stream ended; what is known of it is kept.
-    pub(super) fn keep(&mut self, known: KnownFile) {
-        let id = known.key.file;
-        let (stream, finished) = (self.remove(id), known.finished);
-        self.known.insert(known);
-        self.watch_late(id);
-        // Closed as idle, and gone: what was written to it since may be in its archive. Any other was read to its end.
-        let unread = |stream: &Stream| stream.closed.is_some() && stream.state == State::Leaving { gone: true };
-        if finished && !stream.is_some_and(|stream| unread(&stream)) {
-            self.known.set_searched(id, true);
-        }
     }
 }
 

@@ -9,8 +9,9 @@ use std::fs;
 use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 
+use super::KnownFile;
 use super::entry::{Entry, now_ns};
-use super::stream::Candidate;
+use super::stream::{Candidate, State, Stream};
 use super::walk::{Look, look};
 use crate::identity::FileId;
 
@@ -54,6 +55,19 @@ impl LateFiles {
 }
 
 impl Entry {
+    /// A stream ended; what is known of it is kept.
+    pub(super) fn keep(&mut self, known: KnownFile) {
+        let id = known.key.file;
+        let (stream, finished) = (self.remove(id), known.finished);
+        self.known.insert(known);
+        self.watch_late(id);
+        // Closed as idle, and gone: what was written to it since may be in its archive. Any other was read to its end.
+        let unread = |stream: &Stream| stream.closed.is_some() && stream.state == State::Leaving { gone: true };
+        if finished && !stream.is_some_and(|stream| unread(&stream)) {
+            self.known.set_searched(id, true);
+        }
+    }
+
     /// A file was finished: looks will not show it when no pattern matches its path.
     pub(super) fn watch_late(&mut self, id: FileId) {
         if let Some(known) = self.known.get(id)
